@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// StorageBackend: where the bytes of checkpoints live. Subclass it for a place of your own (a database, an
+// object store); every format then works there. See memory_storage.h for the smallest complete example.
+//
+// A backend sees names and bytes, never a Checkpoint, and does not need LibTorch. "Path" is whatever string the
+// user gave to save_checkpoint or load_checkpoint: a file path or a URI.
+//
+// Threads: a StorageBackend may be called from several threads at once. A WritableFile belongs to one thread at a
+// time; a RandomAccessFile may be read by many at once.
+// Errors: NotFoundError for what does not exist, IoError for all that the place refuses; both name the path.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace ckptio {
+
+// One file being written. Readers see nothing of it before commit(): until then the path holds what it held.
+class WritableFile {
+ public:
+  WritableFile() = default;
+  WritableFile(const WritableFile&) = delete;
+  WritableFile& operator=(const WritableFile&) = delete;
+
+  // Destroyed without commit(), or after one that failed: what was written is dropped, the old file stays.
+  virtual ~WritableFile() = default;
+
+  // Adds `n_bytes` bytes at `data` to the end. The bytes are copied or written before the call returns.
+  // After an IoError the file can only be destroyed.
+  virtual void append(const void* data, std::size_t n_bytes) = 0;
+
+  // Makes the bytes the content of the path, all at once: a reader at any moment finds the old file or the new
+  // one, whole. On return the new content survives a power cut, where the backend promises durability and it was
+  // not turned off. On IoError the old file is whole. Requires: called once, after the last append().
+  virtual void commit() = 0;
+};
+
+// One file open for reading, a fixed sequence of bytes: replacing or removing the path does not change it.
+class RandomAccessFile {
+ public:
+  RandomAccessFile() = default;
+  RandomAccessFile(const RandomAccessFile&) = delete;
+  RandomAccessFile& operator=(const RandomAccessFile&) = delete;
+  virtual ~RandomAccessFile() = default;
+
+  // Size in bytes when it was opened.
+  virtual std::uint64_t size() const = 0;
+
+  // Reads exactly `n_bytes` bytes from byte `offset` on into `destination`. A range that is not inside the file
+  // is an IoError, as is a file that has become shorter. Safe from several threads.
+  virtual void read_at(std::uint64_t offset, void* destination, std::size_t n_bytes) const = 0;
+};
+
+class StorageBackend {
+ public:
+  virtual ~StorageBackend() = default;
+
+  // Begins to write `path`, whose parent folders are made where the place has folders. `path` being a folder is
+  // an IoError. Several writers of one path: the last commit() wins whole.
+  virtual std::unique_ptr<WritableFile> create(const std::string& path) = 0;
+
+  // Opens `path` for reading. NotFoundError where nothing is there, IoError where it is a folder.
+  virtual std::unique_ptr<RandomAccessFile> open(const std::string& path) const = 0;
+
+  // True where a file or a folder of that name can be seen by readers.
+  virtual bool exists(const std::string& path) const = 0;
+
+  // Removes the file, or the folder with all that is in it. Nothing there is not an error.
+  virtual void remove(const std::string& path) = 0;
+
+  // Names (not paths) of the files and folders directly inside `path`, sorted; empty where nothing is there.
+  virtual std::vector<std::string> list(const std::string& path) const = 0;
+};
+
+}  // namespace ckptio
