@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// CheckpointIO: what a checkpoint is and how it is kept. Start here.
+//
+// Everything that can keep checkpoints is a subclass: formats (TorchCheckpointIO, the default), decorators around
+// another plugin, and yours. A Trainer takes it as a plugin; a loop of your own calls it directly:
+//
+//   class MyCheckpointIO : public ckptio::CheckpointIO {
+//    public:
+//     void save_checkpoint(const Checkpoint& checkpoint, const std::string& path,
+//                          const std::optional<Dict>& storage_options) override { ... }
+//     std::optional<Checkpoint> load_checkpoint(const std::string& path, const LoadOptions& options) override { ... }
+//     void remove_checkpoint(const std::string& path) override { ... }
+//   };
+//   ckptio::Trainer trainer({.max_epochs = 2, .plugins = {std::make_shared<MyCheckpointIO>()}});
+//
+// tests/package holds a complete one. The names and their meaning are Lightning's.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "ckptio/error.h"
+#include "ckptio/map_location.h"
+#include "ckptio/value.h"
+
+namespace ckptio {
+
+class State;  // state.h: references to live modules, optimizers, ...
+
+struct LoadOptions {
+  // The live objects to restore into, for plugins that restore in place; others ignore it. Borrowed: it and what it
+  // names must outlive the call. Plugins whose requires_state_on_load() is true always get one from the Trainer.
+  State* state = nullptr;
+
+  // The device on which loaded tensors arrive.
+  MapLocation map_location{};
+
+  // No plugin ever executes code from a file. `true`: a file that holds more than tensors and primitive values is an
+  // UnsafeError that lists what it held. Unset or `false`: such parts are read as inert data where the format can,
+  // and refused where it can't.
+  std::optional<bool> weights_only{};
+};
+
+// Threads: unless a subclass says otherwise, one thread at a time per object.
+class CheckpointIO {
+ public:
+  CheckpointIO() = default;
+  CheckpointIO(const CheckpointIO&) = delete;
+  CheckpointIO& operator=(const CheckpointIO&) = delete;
+  virtual ~CheckpointIO() = default;
+
+  // Saves `checkpoint` as `path`: a file path or a URI, as the plugin's storage understands it.
+  // On return the checkpoint can be loaded again, and a reader never saw it half written. On any error nothing was
+  // lost: what `path` held before is whole. Tensors are read during the call only; afterwards the caller may change
+  // them. `storage_options` are the plugin's own; one that knows none throws TypeError if any are given.
+  // Errors: IoError (full disk, no permission, a folder in the way), TypeError and ValueError for what cannot be
+  // saved.
+  virtual void save_checkpoint(const Checkpoint& checkpoint, const std::string& path,
+                               const std::optional<Dict>& storage_options = std::nullopt) = 0;
+
+  // Loads the checkpoint at `path`. Returns what the caller must still apply: all of it from a plugin that does not
+  // restore in place, or nullopt if all of it was restored into options.state.
+  // Errors: NotFoundError "Checkpoint file not found: PATH"; CorruptError; UnsafeError; UnsupportedError;
+  // MismatchError if it doesn't fit options.state. On any of them options.state is as it was.
+  virtual std::optional<Checkpoint> load_checkpoint(const std::string& path, const LoadOptions& options = {}) = 0;
+
+  // Removes the checkpoint at `path`, a folder with all that is in it. Nothing there is not an error.
+  virtual void remove_checkpoint(const std::string& path) = 0;
+
+  // True if load_checkpoint needs options.state. The default implementation says false.
+  virtual bool requires_state_on_load() const { return false; }
+
+  // Finishes what is pending and lets go of resources; the Trainer calls it after each run, failed ones too. The
+  // plugin may be used again afterwards. The default implementation does nothing.
+  virtual void teardown() {}
+};
+
+}  // namespace ckptio
