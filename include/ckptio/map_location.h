@@ -32,7 +32,7 @@ namespace ckptio {
 namespace detail {
 template <class T>
 concept DeviceLike = std::convertible_to<T, c10::Device> || std::convertible_to<T, std::string_view> ||
-                     std::convertible_to<T, std::optional<c10::Device>>;
+    std::convertible_to<T, std::optional<c10::Device>>;
 // Says where a storage goes, from the location it was saved from.
 template <class F>
 concept LocationFunction = requires(const F& f, const std::string& location) {
@@ -42,7 +42,8 @@ concept LocationFunction = requires(const F& f, const std::string& location) {
 template <class F>
 concept StorageFunction = requires(const F& f, const c10::Storage& storage, const std::string& location) {
   { f(storage, location) } -> std::convertible_to<std::optional<c10::Storage>>;
-} || requires(const F& f, const c10::Storage& storage, const std::string& location) {
+}
+|| requires(const F& f, const c10::Storage& storage, const std::string& location) {
   { f(storage, location) } -> DeviceLike;
 };
 }  // namespace detail
@@ -64,8 +65,9 @@ class MapLocation {
   // the bytes on the CPU. Gives a device (c10::Device, its type, its name, or nullopt: where it was saved), or the
   // second form the storage to use itself. What the function throws leaves load_checkpoint unchanged.
   template <class F>
-    requires(!std::convertible_to<F, std::string_view> && (detail::LocationFunction<F> || detail::StorageFunction<F>))
-  MapLocation(F function) : rule_(wrap(std::move(function))) {}
+  requires(!std::convertible_to<F, std::string_view> && (detail::LocationFunction<F> || detail::StorageFunction<F>))
+      MapLocation(F function)
+      : rule_(wrap(std::move(function))) {}
 
   // True for `{}`.
   bool is_none() const noexcept { return std::holds_alternative<std::monostate>(rule_); }

@@ -54,10 +54,10 @@ void load_state_dict(torch::optim::Optimizer& optimizer, const Dict& state_dict)
 // leaves the object as it was.
 template <class T>
 concept Stateful = !std::derived_from<T, torch::nn::Module> && !std::derived_from<T, torch::optim::Optimizer> &&
-                   requires(T& object, const Dict& state) {
-                     { object.state_dict() } -> std::convertible_to<Dict>;
-                     object.load_state_dict(state);
-                   };
+                   requires(T & object, const Dict& state) {
+  { object.state_dict() } -> std::convertible_to<Dict>;
+  object.load_state_dict(state);
+};
 
 namespace detail {
 
@@ -111,8 +111,7 @@ class State {
   State(torch::nn::Module& module) : root_(detail::make_entry(module)) {}
   State(torch::optim::Optimizer& optimizer) : root_(detail::make_entry(optimizer)) {}
   template <Stateful T>
-    requires(!std::same_as<T, State>)
-  State(T& object) : root_(detail::make_entry(object)) {}
+  requires(!std::same_as<T, State>) State(T& object) : root_(detail::make_entry(object)) {}
 
   // Names an object. A name that is there already is a ValueError, as is adding to a State of one object.
   State& add(std::string name, torch::nn::Module& module) { return add(std::move(name), detail::make_entry(module)); }
@@ -126,7 +125,7 @@ class State {
   // Names a list of objects, given by pointers of any kind: std::vector<torch::optim::Optimizer*>, or of
   // std::shared_ptr, std::unique_ptr, ...; a List in the checkpoint.
   template <std::ranges::range R>
-    requires requires(R& objects) { detail::make_entry(**std::ranges::begin(objects)); }
+  requires requires(R& objects) { detail::make_entry(**std::ranges::begin(objects)); }
   State& add(std::string name, R&& objects) {
     std::vector<detail::StateEntry> entries;
     for (auto& object : objects) entries.push_back(detail::make_entry(*object));

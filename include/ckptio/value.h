@@ -208,7 +208,7 @@ namespace detail {
 
 template <class T>
 concept CharacterType = std::same_as<T, char> || std::same_as<T, wchar_t> || std::same_as<T, char8_t> ||
-                        std::same_as<T, char16_t> || std::same_as<T, char32_t>;
+    std::same_as<T, char16_t> || std::same_as<T, char32_t>;
 template <class T>
 concept Integer = std::integral<T> && !std::same_as<T, bool> && !CharacterType<T>;
 
@@ -224,22 +224,32 @@ inline constexpr bool is_vector<std::vector<T>> = true;
 // T is held by Value as such.
 template <class T>
 concept HeldType = std::same_as<T, bool> || std::same_as<T, std::int64_t> || std::same_as<T, double> ||
-                   std::same_as<T, std::complex<double>> || std::same_as<T, std::string> || std::same_as<T, Bytes> ||
-                   std::same_as<T, BigInt> || std::same_as<T, at::Tensor> || std::same_as<T, List> ||
-                   std::same_as<T, Tuple> || std::same_as<T, Dict>;
+    std::same_as<T, std::complex<double>> || std::same_as<T, std::string> || std::same_as<T, Bytes> ||
+    std::same_as<T, BigInt> || std::same_as<T, at::Tensor> || std::same_as<T, List> || std::same_as<T, Tuple> ||
+    std::same_as<T, Dict>;
 
 template <class T>
 constexpr const char* python_name() {
-  if constexpr (std::same_as<T, bool>) return "bool";
-  else if constexpr (std::integral<T> || std::same_as<T, BigInt>) return "int";
-  else if constexpr (std::floating_point<T>) return "float";
-  else if constexpr (std::same_as<T, std::complex<double>>) return "complex";
-  else if constexpr (std::same_as<T, std::string> || std::same_as<T, std::string_view>) return "str";
-  else if constexpr (std::same_as<T, Bytes>) return "bytes";
-  else if constexpr (std::same_as<T, at::Tensor>) return "Tensor";
-  else if constexpr (std::same_as<T, List>) return "list";
-  else if constexpr (std::same_as<T, Tuple>) return "tuple";
-  else return "dict";
+  if constexpr (std::same_as<T, bool>)
+    return "bool";
+  else if constexpr (std::integral<T> || std::same_as<T, BigInt>)
+    return "int";
+  else if constexpr (std::floating_point<T>)
+    return "float";
+  else if constexpr (std::same_as<T, std::complex<double>>)
+    return "complex";
+  else if constexpr (std::same_as<T, std::string> || std::same_as<T, std::string_view>)
+    return "str";
+  else if constexpr (std::same_as<T, Bytes>)
+    return "bytes";
+  else if constexpr (std::same_as<T, at::Tensor>)
+    return "Tensor";
+  else if constexpr (std::same_as<T, List>)
+    return "list";
+  else if constexpr (std::same_as<T, Tuple>)
+    return "tuple";
+  else
+    return "dict";
 }
 
 }  // namespace detail

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <c10/core/ScalarType.h>
+
+#include <string>
+
+namespace ckptio::detail {
+
+// Python's name of a dtype, without "torch.": float32, int64, bool, ...
+std::string dtype_name(c10::ScalarType type);
+
+}  // namespace ckptio::detail

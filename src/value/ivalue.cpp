@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "value/ivalue.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/jit_type.h>
+
+#include "value/dtype_name.h"
+
+namespace ckptio {
+
+namespace detail {
+
+namespace {
+
+constexpr std::string_view kTag = "ckptio.";
+
+bool is_tag(std::string_view text) { return text.starts_with(kTag); }
+
+template <class... Fields>
+c10::IValue tagged(const char* kind, Fields&&... fields) {
+  std::vector<c10::IValue> items{c10::IValue(std::string(kTag) + kind)};
+  (items.emplace_back(std::forward<Fields>(fields)), ...);
+  return c10::ivalue::Tuple::create(std::move(items));
+}
+
+class Encoder {
+ public:
+  explicit Encoder(const std::function<c10::IValue(const at::Tensor&)>& encode_tensor)
+      : encode_tensor_(encode_tensor) {}
+
+  c10::IValue encode(const Value& value) {
+    if (value.is_null()) return {};
+    if (const auto* held = value.get_if<bool>()) return *held;
+    if (const auto* held = value.get_if<std::int64_t>()) return *held;
+    if (const auto* held = value.get_if<double>()) return *held;
+    if (const auto* held = value.get_if<std::complex<double>>()) return c10::complex<double>(*held);
+    if (const auto* held = value.get_if<std::string>()) return *held;
+    if (const auto* held = value.get_if<Bytes>()) return tagged("bytes", std::string(held->view()));
+    if (const auto* held = value.get_if<BigInt>()) {
+      const auto& octets = held->twos_complement();
+      return tagged("int", std::string(octets.begin(), octets.end()));
+    }
+    if (const auto* held = value.get_if<at::Tensor>()) {
+      return held->defined() ? encode_tensor_(*held) : tagged("undefined");
+    }
+    if (++depth_ > kMaxNesting) {
+      throw ValueError(value.path() + ": containers are nested deeper than " + std::to_string(kMaxNesting));
+    }
+    c10::IValue result = encode_container(value);
+    --depth_;
+    return result;
+  }
+
+ private:
+  c10::IValue encode_container(const Value& value) {
+    if (const auto* list = value.get_if<List>()) {
+      c10::impl::GenericList items(c10::AnyType::get());
+      items.reserve(list->size());
+      for (const Value& item : *list) items.push_back(encode(item));
+      return items;
+    }
+    if (const auto* tuple = value.get_if<Tuple>()) return encode_tuple(*tuple);
+    return encode_dict(value.as<Dict>());
+  }
+
+  c10::IValue encode_tuple(const Tuple& tuple) {
+    std::vector<c10::IValue> items;
+    items.reserve(tuple.size());
+    for (const Value& item : tuple) items.push_back(encode(item));
+    const bool like_a_tag = !items.empty() && items[0].isString() && is_tag(items[0].toStringRef());
+    c10::IValue result = c10::ivalue::Tuple::create(std::move(items));
+    return like_a_tag ? tagged("tuple", std::move(result)) : result;
+  }
+
+  c10::IValue encode_dict(const Dict& dict) {
+    bool all_str = true;
+    bool all_int = !dict.empty();
+    for (const auto& [key, value] : dict) {
+      all_str = all_str && key.is<std::string>();
+      all_int = all_int && key.is<std::int64_t>();
+    }
+    if (!all_str && !all_int) return encode_pairs(dict);
+    c10::impl::GenericDict items(all_str ? c10::TypePtr(c10::StringType::get()) : c10::TypePtr(c10::IntType::get()),
+                                 c10::AnyType::get());
+    items.reserve(dict.size());
+    for (const auto& [key, value] : dict) items.insert(encode(key), encode(value));
+    return items;
+  }
+
+  c10::IValue encode_pairs(const Dict& dict) {
+    c10::impl::GenericList pairs(c10::AnyType::get());
+    for (const auto& [key, value] : dict) {
+      pairs.push_back(c10::ivalue::Tuple::create({encode(key), encode(value)}));
+    }
+    return tagged("dict", std::move(pairs));
+  }
+
+  const std::function<c10::IValue(const at::Tensor&)>& encode_tensor_;
+  int depth_ = 0;
+};
+
+c10::ScalarType parse_dtype(const std::string& name) {
+  for (int i = 0; i < static_cast<int>(c10::ScalarType::NumOptions); ++i) {
+    const auto type = static_cast<c10::ScalarType>(i);
+    if (type != c10::ScalarType::Undefined && dtype_name(type) == name) return type;
+  }
+  throw TypeError("unknown dtype '" + name + "'");
+}
+
+// How many bytes a storage must have for such a view; nullopt for impossible ones.
+std::optional<std::size_t> bytes_needed(c10::IntArrayRef sizes, c10::IntArrayRef strides, std::int64_t offset,
+                                        std::size_t item_size) {
+  if (sizes.size() != strides.size() || offset < 0) return std::nullopt;
+  std::int64_t last = offset;
+  bool empty = false;
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    if (sizes[i] < 0 || strides[i] < 0) return std::nullopt;
+    if (sizes[i] == 0) {
+      empty = true;
+      continue;
+    }
+    std::int64_t extent = 0;
+    if (__builtin_mul_overflow(sizes[i] - 1, strides[i], &extent) || __builtin_add_overflow(last, extent, &last)) {
+      return std::nullopt;
+    }
+  }
+  std::size_t n_bytes = 0;
+  if (__builtin_mul_overflow(static_cast<std::size_t>(last) + (empty ? 0 : 1), item_size, &n_bytes)) {
+    return std::nullopt;
+  }
+  return n_bytes;
+}
+
+using Fields = c10::ArrayRef<c10::IValue>;
+
+class Decoder {
+ public:
+  explicit Decoder(std::size_t max_values) : n_left_(max_values) {}
+
+  Value decode(const c10::IValue& ivalue) {
+    if (n_left_-- == 0) throw TypeError("one container is referred to so often that its copies would fill the memory");
+    if (ivalue.isNone()) return {};
+    if (ivalue.isBool()) return ivalue.toBool();
+    if (ivalue.isInt()) return ivalue.toInt();
+    if (ivalue.isDouble()) return ivalue.toDouble();
+    if (ivalue.isComplexDouble()) return std::complex<double>(ivalue.toComplexDouble());
+    if (ivalue.isString()) return ivalue.toStringRef();
+    if (ivalue.isTensor()) return ivalue.toTensor();
+    if (++depth_ > kMaxNesting + 2) {
+      throw TypeError("containers are nested deeper than " + std::to_string(kMaxNesting));
+    }
+    Value result = decode_container(ivalue);
+    --depth_;
+    return result;
+  }
+
+ private:
+  Value decode_container(const c10::IValue& ivalue) {
+    if (ivalue.isList()) {
+      List list;
+      for (const c10::IValue& item : ivalue.toListRef()) list.push_back(decode(item));
+      return list;
+    }
+    if (ivalue.isGenericDict()) {
+      Dict dict;
+      for (const auto& item : ivalue.toGenericDict()) dict[decode(item.key())] = decode(item.value());
+      return dict;
+    }
+    if (ivalue.isTuple()) return decode_tuple(ivalue.toTupleRef().elements().asArrayRef());
+    if (ivalue.isObject()) return decode_object(*ivalue.toObject());
+    throw TypeError("a " + ivalue.tagKind() + " has no counterpart among plain values");
+  }
+
+  Value decode_object(const c10::ivalue::Object& object) {
+    Dict dict;
+    const auto type = object.type();
+    for (std::size_t i = 0; i < type->numAttributes(); ++i) dict[type->getAttributeName(i)] = decode(object.getSlot(i));
+    return dict;
+  }
+
+  Value decode_tuple(Fields fields) {
+    if (fields.size() > 0 && fields[0].isString() && is_tag(fields[0].toStringRef())) {
+      return decode_tagged(fields[0].toStringRef().substr(kTag.size()), fields);
+    }
+    return untagged(fields);
+  }
+
+  Value untagged(Fields fields) {
+    List items;
+    for (const c10::IValue& field : fields) items.push_back(decode(field));
+    return Tuple(items.begin(), items.end());
+  }
+
+  Value decode_tagged(const std::string& kind, Fields fields) {
+    if (kind == "bytes" && fields.size() == 2) return Bytes(std::string_view(fields[1].toStringRef()));
+    if (kind == "int" && fields.size() == 2) {
+      const std::string& octets = fields[1].toStringRef();
+      return BigInt::from_twos_complement({octets.begin(), octets.end()});
+    }
+    if (kind == "tuple" && fields.size() == 2) return untagged(fields[1].toTupleRef().elements().asArrayRef());
+    if (kind == "dict" && fields.size() == 2) return decode_pairs(fields[1].toListRef());
+    if (kind == "undefined" && fields.size() == 1) return at::Tensor();
+    if (kind == "meta" && fields.size() == 5) return decode_meta(fields);
+    if (kind == "view" && fields.size() == 7) return decode_view(fields);
+    throw TypeError("unknown encoding 'ckptio." + kind + "' of " + std::to_string(fields.size()) + " fields");
+  }
+
+  Value decode_pairs(c10::ArrayRef<c10::IValue> pairs) {
+    Dict dict;
+    for (const c10::IValue& pair : pairs) {
+      const Fields fields = pair.toTupleRef().elements().asArrayRef();
+      if (fields.size() != 2) throw TypeError("an entry of 'ckptio.dict' has no key and value");
+      dict[decode(fields[0])] = decode(fields[1]);
+    }
+    return dict;
+  }
+
+  static Value decode_meta(Fields fields) {
+    const auto sizes = fields[2].toIntVector();
+    const auto strides = fields[3].toIntVector();
+    const auto type = parse_dtype(fields[1].toStringRef());
+    if (!bytes_needed(sizes, strides, 0, c10::elementSize(type))) throw TypeError("impossible geometry of a tensor");
+    return at::empty_strided(sizes, strides, at::TensorOptions(type).device(at::kMeta))
+        .set_requires_grad(fields[4].toBool());
+  }
+
+  static Value decode_view(Fields fields) {
+    const at::Tensor base = fields[1].toTensor();
+    const auto type = parse_dtype(fields[2].toStringRef());
+    const auto sizes = fields[3].toIntVector();
+    const auto strides = fields[4].toIntVector();
+    const std::int64_t offset = fields[5].toInt();
+    const auto needed = bytes_needed(sizes, strides, offset, c10::elementSize(type));
+    if (!base.defined() || !base.has_storage() || !needed || *needed > base.storage().nbytes()) {
+      throw TypeError("a view does not fit its storage");
+    }
+    return at::empty({0}, base.options().dtype(type))
+        .set_(base.storage(), offset, sizes, strides)
+        .set_requires_grad(fields[6].toBool());
+  }
+
+  std::size_t n_left_;
+  int depth_ = 0;
+};
+
+}  // namespace
+
+c10::IValue encode_meta(const at::Tensor& tensor) {
+  return tagged("meta", dtype_name(tensor.scalar_type()), tensor.sizes(), tensor.strides(), tensor.requires_grad());
+}
+
+c10::IValue encode_view(const at::Tensor& tensor, const at::Tensor& base) {
+  return tagged("view", base, dtype_name(tensor.scalar_type()), tensor.sizes(), tensor.strides(),
+                tensor.storage_offset(), tensor.requires_grad());
+}
+
+c10::IValue to_ivalue(const Value& value, const std::function<c10::IValue(const at::Tensor&)>& encode_tensor) {
+  return Encoder(encode_tensor).encode(value);
+}
+
+Value from_ivalue(const c10::IValue& ivalue, std::size_t max_values) {
+  try {
+    return Decoder(max_values).decode(ivalue);
+  } catch (const c10::Error& error) {
+    throw TypeError(error.what_without_backtrace());
+  }
+}
+
+}  // namespace detail
+
+c10::IValue Value::to_ivalue() const {
+  return detail::to_ivalue(*this, [](const at::Tensor& tensor) { return c10::IValue(tensor); });
+}
+
+Value Value::from_ivalue(const c10::IValue& ivalue) {
+  return detail::from_ivalue(ivalue, std::numeric_limits<std::size_t>::max());
+}
+
+}  // namespace ckptio

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// Values as TorchScript's IValues. TorchScript has no bytes, no integers beyond int64, no dict with other keys than
+// it is declared for, and no undefined tensor; these are written as a tuple ("ckptio.<kind>", ...):
+//
+//   ("ckptio.bytes", str)                the octets
+//   ("ckptio.int", str)                  two's complement, least significant octet first
+//   ("ckptio.dict", [(key, value), ...]) keys that are not all str or all int
+//   ("ckptio.undefined",)                a tensor that is not defined
+//   ("ckptio.meta", dtype, sizes, strides, requires_grad)
+//   ("ckptio.view", tensor, dtype, sizes, strides, storage_offset, requires_grad)
+//                                        another view, of another dtype, of that tensor's storage
+//   ("ckptio.tuple", tuple)              a tuple whose own first item is a str that begins with "ckptio."
+#pragma once
+
+#include <ATen/core/ivalue.h>
+
+#include <functional>
+
+#include "ckptio/value.h"
+
+namespace ckptio::detail {
+
+// Containers nested deeper are refused: LibTorch's pickler and every destructor on the way recurse, and no training
+// state comes near it.
+inline constexpr int kMaxNesting = 256;
+
+// `encode_tensor` gives the form of each defined tensor, in the order in which they stand.
+c10::IValue to_ivalue(const Value& value, const std::function<c10::IValue(const at::Tensor&)>& encode_tensor);
+
+// ("ckptio.meta", ...) and ("ckptio.view", ...) for `tensor`; `base` shares its storage.
+c10::IValue encode_meta(const at::Tensor& tensor);
+c10::IValue encode_view(const at::Tensor& tensor, const at::Tensor& base);
+
+// At most `max_values` values are made, TypeError beyond: references to one list, followed again and again, could
+// otherwise fill any memory.
+Value from_ivalue(const c10::IValue& ivalue, std::size_t max_values);
+
+}  // namespace ckptio::detail
