@@ -142,7 +142,7 @@ function(ckptio_provision_torch)
       "  - have pip: on Debian and Ubuntu `apt install python3-pip`, elsewhere python3 with pip;\n"
       "  - tell pip where to look, with its own settings or `-DCKPTIO_PIP_ARGS=...`; for example the CPU builds of "
       "PyTorch's own index: `cmake --preset default -DCKPTIO_PIP_ARGS=\"--index-url ${CKPTIO_TORCH_CPU_INDEX}\"`;\n"
-      "  - install torch yourself: `python3 -m pip install torch==${CKPTIO_TORCH_VERSION}`; its LibTorch is found then;\n"
+      "  - install torch yourself: `python3 -m pip install torch==${CKPTIO_TORCH_VERSION}`; that is found then;\n"
       "  - download LibTorch from https://pytorch.org (C++, CPU), unpack it, and "
       "`cmake --preset default -DTorch_DIR=/path/to/libtorch/share/cmake/Torch`.\n")
   endif()
