@@ -4,6 +4,8 @@
 #include <ATen/ATen.h>
 #include <ATen/core/jit_type.h>
 
+#include <unordered_set>
+
 #include "value/dtype_name.h"
 
 namespace ckptio {
@@ -135,10 +137,10 @@ using Fields = c10::ArrayRef<c10::IValue>;
 
 class Decoder {
  public:
-  explicit Decoder(std::size_t max_values) : n_left_(max_values) {}
-
   Value decode(const c10::IValue& ivalue) {
-    if (n_left_-- == 0) throw TypeError("one container is referred to so often that its copies would fill the memory");
+    if (n_shared_around_ > 0 && ++n_shared_values_ > kMaxSharedValues) {
+      throw TypeError("containers are referred to so often that their copies would fill the memory");
+    }
     if (ivalue.isNone()) return {};
     if (ivalue.isBool()) return ivalue.toBool();
     if (ivalue.isInt()) return ivalue.toInt();
@@ -149,7 +151,10 @@ class Decoder {
     if (++depth_ > kMaxNesting + 2) {
       throw TypeError("containers are nested deeper than " + std::to_string(kMaxNesting));
     }
+    const bool shared = !seen_.insert(ivalue.internalToPointer()).second;
+    n_shared_around_ += shared ? 1 : 0;
     Value result = decode_container(ivalue);
+    n_shared_around_ -= shared ? 1 : 0;
     --depth_;
     return result;
   }
@@ -239,7 +244,9 @@ class Decoder {
         .set_requires_grad(fields[6].toBool());
   }
 
-  std::size_t n_left_;
+  std::unordered_set<const void*> seen_;
+  std::size_t n_shared_values_ = 0;
+  int n_shared_around_ = 0;  // containers met before, among those we are inside of
   int depth_ = 0;
 };
 
@@ -258,9 +265,9 @@ c10::IValue to_ivalue(const Value& value, const std::function<c10::IValue(const 
   return Encoder(encode_tensor).encode(value);
 }
 
-Value from_ivalue(const c10::IValue& ivalue, std::size_t max_values) {
+Value from_ivalue(const c10::IValue& ivalue) {
   try {
-    return Decoder(max_values).decode(ivalue);
+    return Decoder().decode(ivalue);
   } catch (const c10::Error& error) {
     throw TypeError(error.what_without_backtrace());
   }
@@ -272,8 +279,6 @@ c10::IValue Value::to_ivalue() const {
   return detail::to_ivalue(*this, [](const at::Tensor& tensor) { return c10::IValue(tensor); });
 }
 
-Value Value::from_ivalue(const c10::IValue& ivalue) {
-  return detail::from_ivalue(ivalue, std::numeric_limits<std::size_t>::max());
-}
+Value Value::from_ivalue(const c10::IValue& ivalue) { return detail::from_ivalue(ivalue); }
 
 }  // namespace ckptio

@@ -31,8 +31,11 @@ c10::IValue to_ivalue(const Value& value, const std::function<c10::IValue(const 
 c10::IValue encode_meta(const at::Tensor& tensor);
 c10::IValue encode_view(const at::Tensor& tensor, const at::Tensor& base);
 
-// At most `max_values` values are made, TypeError beyond: references to one list, followed again and again, could
-// otherwise fill any memory.
-Value from_ivalue(const c10::IValue& ivalue, std::size_t max_values);
+// How many values a file may hold through further references to containers it holds already. Each becomes a copy here,
+// so a few hundred bytes of lists that refer to lists could otherwise fill any memory.
+inline constexpr std::size_t kMaxSharedValues = 1'000'000;
+
+// TypeError for what has no counterpart, or is malformed.
+Value from_ivalue(const c10::IValue& ivalue);
 
 }  // namespace ckptio::detail

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+# Finds what ckptio is built from. Only our own presets set CKPTIO_PROVISION; with it, and only where ckptio is the
+# top-level project, what is missing is brought into the build tree (cmake/provision). Otherwise these are plain
+# find_package calls, and nothing is ever downloaded.
+set(CKPTIO_TORCH_VERSION 2.13.0)  # what is tested, and what provisioning brings; requirements-test.txt names it too
+set(CKPTIO_TORCH_MINIMUM 2.6)
+
+set(CKPTIO_MAY_PROVISION FALSE)
+if(CKPTIO_PROVISION AND PROJECT_IS_TOP_LEVEL)
+  set(CKPTIO_MAY_PROVISION TRUE)
+  set(CKPTIO_DEPS_DIR "${PROJECT_BINARY_DIR}/_deps" CACHE PATH "Where what is missing is brought to")
+  set(CKPTIO_PIP_ARGS "" CACHE STRING "More arguments for `pip install`, for example --index-url URL")
+  include("${CMAKE_CURRENT_LIST_DIR}/provision/torch.cmake")
+  include("${CMAKE_CURRENT_LIST_DIR}/provision/debian.cmake")
+  ckptio_lock_deps()
+endif()
+
+find_package(Threads REQUIRED)
+
+# Torch. A parent project's own comes first; what we find serves the whole build, since its targets are part of ours.
+if(NOT CKPTIO_CORE_ONLY AND NOT TARGET torch)
+  if(CKPTIO_MAY_PROVISION)
+    ckptio_provision_torch()
+  endif()
+  block()
+    set(CMAKE_FIND_PACKAGE_TARGETS_GLOBAL TRUE)
+    if(CKPTIO_MAY_PROVISION)
+      set(CMAKE_MESSAGE_LOG_LEVEL ERROR)  # it warns that kineto, a profiler wheels do not carry, is missing
+    endif()
+    find_package(Torch QUIET)
+    if(NOT Torch_FOUND)
+      message(FATAL_ERROR
+        "ckptio needs LibTorch, and find_package(Torch) found none. Name one with -DTorch_DIR=.../share/cmake/Torch or "
+        "-DCMAKE_PREFIX_PATH=...; for the one of a Python that has torch: "
+        "-DCMAKE_PREFIX_PATH=\"$(python3 -c 'import torch; print(torch.utils.cmake_prefix_path)')\". "
+        "In ckptio's own folder, `cmake --preset default` brings one.")
+    endif()
+  endblock()
+endif()
+
+# libdeflate: CRC-32 at the speed of memory. Only its static archive is used, and it is installed beside ours: users of
+# the installed package then need no libdeflate of their own, and our package finds Torch alone.
+option(CKPTIO_WITH_LIBDEFLATE "Use libdeflate's CRC-32 where its static library is found" ON)
+if(CKPTIO_WITH_LIBDEFLATE AND NOT TARGET ckptio::deflate)
+  find_path(CKPTIO_LIBDEFLATE_INCLUDE_DIR libdeflate.h)
+  find_library(CKPTIO_LIBDEFLATE_LIBRARY "${CMAKE_STATIC_LIBRARY_PREFIX}deflate${CMAKE_STATIC_LIBRARY_SUFFIX}")
+  mark_as_advanced(CKPTIO_LIBDEFLATE_INCLUDE_DIR CKPTIO_LIBDEFLATE_LIBRARY)
+  set(why "its header and static library are not here")
+  if(CKPTIO_MAY_PROVISION AND NOT (CKPTIO_LIBDEFLATE_INCLUDE_DIR AND CKPTIO_LIBDEFLATE_LIBRARY))
+    ckptio_bring_debian(root why libdeflate-dev)
+    if(why STREQUAL "")
+      file(GLOB_RECURSE library "${root}/usr/lib/*/libdeflate.a" "${root}/usr/lib/libdeflate.a")
+      set(CKPTIO_LIBDEFLATE_INCLUDE_DIR "${root}/usr/include" CACHE PATH "" FORCE)
+      set(CKPTIO_LIBDEFLATE_LIBRARY "${library}" CACHE FILEPATH "" FORCE)
+    endif()
+  endif()
+  if(CKPTIO_LIBDEFLATE_INCLUDE_DIR AND CKPTIO_LIBDEFLATE_LIBRARY)
+    # It must also fit into shared libraries, ours or one that our static library is linked into.
+    try_compile(CKPTIO_LIBDEFLATE_USABLE
+                SOURCE_FROM_CONTENT try.cpp
+                "#include <libdeflate.h>\nunsigned f() { return libdeflate_crc32(0, \"\", 1); }\n"
+                COMPILE_DEFINITIONS -fPIC "-I${CKPTIO_LIBDEFLATE_INCLUDE_DIR}"
+                LINK_OPTIONS -shared
+                LINK_LIBRARIES "${CKPTIO_LIBDEFLATE_LIBRARY}")
+    set(why "${CKPTIO_LIBDEFLATE_LIBRARY} cannot be linked into a shared library")
+  endif()
+  if(CKPTIO_LIBDEFLATE_USABLE)
+    message(STATUS "ckptio: using libdeflate's CRC-32 (${CKPTIO_LIBDEFLATE_LIBRARY})")
+    add_library(ckptio::deflate STATIC IMPORTED GLOBAL)
+    set_target_properties(ckptio::deflate PROPERTIES
+      IMPORTED_LOCATION "${CKPTIO_LIBDEFLATE_LIBRARY}"
+      INTERFACE_INCLUDE_DIRECTORIES "${CKPTIO_LIBDEFLATE_INCLUDE_DIR}")
+  else()
+    message(STATUS "ckptio: using the portable CRC-32, which is slower than libdeflate's: ${why}")
+  endif()
+endif()

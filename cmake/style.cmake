@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+# Checks of the sources as text: tests of ctest with the label style, and public headers that must compile alone.
+# Run as a script (cmake -P) in the project's folder, it is the first of the tests.
+if(CMAKE_SCRIPT_MODE_FILE)
+  cmake_minimum_required(VERSION 3.25)
+  file(GLOB_RECURSE files RELATIVE "${CMAKE_SOURCE_DIR}" include/* src/* tests/* cmake/* examples/*.cpp)
+  list(APPEND files CMakeLists.txt CMakePresets.json examples/CMakeLists.txt .ci/run)
+  list(FILTER files EXCLUDE REGEX "(^|/)__pycache__/|\\.(bin|pt|pth|ckpt|safetensors|gz)$")
+  set(failed "")
+  foreach(file IN LISTS files)
+    file(READ "${file}" text LIMIT 200)
+    if(NOT text MATCHES "SPDX-License-Identifier: Apache-2.0")
+      string(APPEND failed "\n  ${file}")
+    endif()
+  endforeach()
+  if(failed)
+    message(FATAL_ERROR "no line `SPDX-License-Identifier: Apache-2.0` at the top of:${failed}")
+  endif()
+  return()
+endif()
+
+add_test(NAME style.licence COMMAND "${CMAKE_COMMAND}" -P "${CMAKE_CURRENT_LIST_FILE}"
+         WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
+set_tests_properties(style.licence PROPERTIES LABELS style TIMEOUT 60)
+
+# Versions of clang-format differ in what they make of the same settings: only Debian 12's is asked.
+find_program(CKPTIO_CLANG_FORMAT NAMES clang-format-14 clang-format)
+mark_as_advanced(CKPTIO_CLANG_FORMAT)
+if(CKPTIO_CLANG_FORMAT)
+  execute_process(COMMAND "${CKPTIO_CLANG_FORMAT}" --version OUTPUT_VARIABLE version ERROR_QUIET)
+  if(version MATCHES "version 14\\.")
+    add_test(NAME style.format
+      COMMAND sh -c "find include src tests examples -name '*.h' -o -name '*.cpp' | xargs \"$0\" --dry-run --Werror"
+              "${CKPTIO_CLANG_FORMAT}"
+      WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
+    set_tests_properties(style.format PROPERTIES LABELS style TIMEOUT 60)
+  endif()
+endif()
+
+# Public headers that need no Torch compile alone, in a target that `all` builds. (Torch's take too long for one file
+# each; the consumers in tests/package include ours without the precompiled header.)
+function(ckptio_needs_torch out header)
+  file(READ "${PROJECT_SOURCE_DIR}/include/${header}" text)
+  set(${out} FALSE PARENT_SCOPE)
+  if(text MATCHES "#include <(torch|ATen|c10|fmt)/")
+    set(${out} TRUE PARENT_SCOPE)
+    return()
+  endif()
+  string(REGEX MATCHALL "#include \"ckptio/[^\"]+" includes "${text}")
+  foreach(include IN LISTS includes)
+    string(REPLACE "#include \"" "" include "${include}")
+    ckptio_needs_torch(needs "${include}")
+    if(needs)
+      set(${out} TRUE PARENT_SCOPE)
+      return()
+    endif()
+  endforeach()
+endfunction()
+file(GLOB_RECURSE headers RELATIVE "${PROJECT_SOURCE_DIR}/include" CONFIGURE_DEPENDS
+     "${PROJECT_SOURCE_DIR}/include/*.h")
+add_library(ckptio_headers OBJECT)
+target_include_directories(ckptio_headers PRIVATE "${PROJECT_SOURCE_DIR}/include")
+target_compile_features(ckptio_headers PRIVATE cxx_std_20)
+target_link_libraries(ckptio_headers PRIVATE ckptio_build_options)
+foreach(header IN LISTS headers)
+  ckptio_needs_torch(needs "${header}")
+  if(NOT needs)
+    set(source "${CMAKE_CURRENT_BINARY_DIR}/headers/${header}.cpp")
+    file(CONFIGURE OUTPUT "${source}" CONTENT "#include \"${header}\"\n")
+    target_sources(ckptio_headers PRIVATE "${source}")
+  endif()
+endforeach()

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// ByteSource: where the codec reads its bytes from, a file of any StorageBackend or a piece of memory.
+//
+// The codec knows no storage: callers put a RandomAccessFile behind `read_at`. A value; as safe for several threads as
+// the function in it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <utility>
+
+namespace ckptio::detail {
+
+struct ByteSource {
+  std::string name;        // for messages: the path the user gave
+  std::uint64_t size = 0;  // bytes
+
+  // Reads exactly `n_bytes` bytes from `offset` on, or throws. Only ranges inside `size` are asked for.
+  std::function<void(std::uint64_t offset, void* destination, std::size_t n_bytes)> read_at{};
+};
+
+// Bytes in memory, which must outlive the source.
+inline ByteSource memory_source(std::string name, const void* data, std::size_t n_bytes) {
+  return {std::move(name), n_bytes, [data](std::uint64_t offset, void* destination, std::size_t n_wanted) {
+            if (n_wanted > 0) std::memcpy(destination, static_cast<const char*>(data) + offset, n_wanted);
+          }};
+}
+
+// The `n_bytes` bytes from `begin` on as a source of their own: one archive of several in a file.
+// Requires: the range is inside `whole`.
+inline ByteSource slice_source(std::string name, const ByteSource& whole, std::uint64_t begin, std::uint64_t n_bytes) {
+  return {std::move(name), n_bytes,
+          [read_at = whole.read_at, begin](std::uint64_t offset, void* destination, std::size_t n_wanted) {
+            read_at(begin + offset, destination, n_wanted);
+          }};
+}
+
+}  // namespace ckptio::detail

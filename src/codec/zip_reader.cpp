@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "codec/zip_reader.h"
+
+#include <algorithm>
+
+#include "ckptio/error.h"
+#include "codec/checksum.h"
+#include "codec/inflate.h"
+#include "codec/zip_directory.h"
+
+namespace ckptio::detail {
+namespace {
+
+// How much is read at once: few enough calls for a disk, and still in the cache when the CRC comes to it.
+constexpr std::uint64_t kChunkBytes = std::uint64_t{1} << 20;
+
+// A deflated record that claims more than this many times its compressed size is decompressed piece by piece first,
+// before memory is set aside for it: only a true claim shall cost memory. Text and pickles stay below.
+constexpr std::uint64_t kTrustedRatio = 16;
+
+int compare_folded(std::string_view a, std::string_view b) {
+  const std::size_t n_common = std::min(a.size(), b.size());
+  for (std::size_t i = 0; i < n_common; ++i) {
+    const auto x = static_cast<unsigned char>(fold_case(a[i])), y = static_cast<unsigned char>(fold_case(b[i]));
+    if (x != y) return x < y ? -1 : 1;
+  }
+  return a.size() == b.size() ? 0 : a.size() < b.size() ? -1 : 1;
+}
+
+// Calls `use(bytes, n)` for the record's bytes as they are in the file, piece by piece.
+template <typename Use>
+void for_each_chunk(const ByteSource& source, const ZipRecord& record, Use use) {
+  std::vector<unsigned char> chunk(std::min(kChunkBytes, record.compressed_size));
+  for (std::uint64_t done = 0; done < record.compressed_size; done += chunk.size()) {
+    chunk.resize(std::min(kChunkBytes, record.compressed_size - done));
+    source.read_at(record.data_offset + done, chunk.data(), chunk.size());
+    use(chunk.data(), chunk.size());
+  }
+}
+
+void require_inflated(const ByteSource& source, const ZipRecord& record, InflateResult result) {
+  if (result == InflateResult::ok) return;
+  throw_corrupt(source, "record " + quote_name(record.name), record.data_offset,
+                std::string(describe(result)) + "; " + std::to_string(record.compressed_size) +
+                    " compressed bytes that give " + std::to_string(record.size) + " expected");
+}
+
+// The CRC of a deflated record's content, with bounded memory.
+std::uint32_t crc_of_deflated(const ByteSource& source, const ZipRecord& record) {
+  std::vector<unsigned char> chunk;
+  std::uint64_t done = 0;
+  const InflateInput input = [&]() -> InputPiece {
+    chunk.resize(std::min(kChunkBytes, record.compressed_size - done));
+    if (!chunk.empty()) source.read_at(record.data_offset + done, chunk.data(), chunk.size());
+    done += chunk.size();
+    return {chunk.data(), chunk.size()};
+  };
+  std::uint32_t crc = 0;
+  const InflateOutput output = [&](const unsigned char* data, std::size_t n_bytes) { crc = crc32(crc, data, n_bytes); };
+  require_inflated(source, record, inflate_stream(input, output, record.size));
+  return crc;
+}
+
+}  // namespace
+
+ZipReader::ZipReader(ByteSource source) : source_(std::move(source)), records_(read_zip_directory(source_)) {
+  build_index();
+}
+
+void ZipReader::build_index() {
+  by_folded_name_.resize(records_.size());
+  for (std::uint32_t i = 0; i < by_folded_name_.size(); ++i) by_folded_name_[i] = i;
+  const auto compare = [&](std::uint32_t a, std::uint32_t b) {
+    return compare_folded(records_[a].name, records_[b].name);
+  };
+  std::sort(by_folded_name_.begin(), by_folded_name_.end(),
+            [&](std::uint32_t a, std::uint32_t b) { return compare(a, b) < 0; });
+  for (std::size_t i = 1; i < by_folded_name_.size(); ++i) {
+    if (compare(by_folded_name_[i - 1], by_folded_name_[i]) != 0) continue;
+    const ZipRecord& a = records_[by_folded_name_[i - 1]];
+    const ZipRecord& b = records_[by_folded_name_[i]];
+    throw_corrupt(source_, "record " + quote_name(b.name), b.header_offset,
+                  "a second record of the name " + quote_name(a.name) + " found (but for case), the other is at byte " +
+                      std::to_string(a.header_offset));
+  }
+}
+
+const ZipRecord* ZipReader::find_ignoring_case(std::string_view name) const {
+  const auto place = std::lower_bound(
+      by_folded_name_.begin(), by_folded_name_.end(), name,
+      [&](std::uint32_t i, std::string_view wanted) { return compare_folded(records_[i].name, wanted) < 0; });
+  if (place == by_folded_name_.end() || compare_folded(records_[*place].name, name) != 0) return nullptr;
+  return &records_[*place];
+}
+
+const ZipRecord* ZipReader::find(std::string_view name) const {
+  const ZipRecord* record = find_ignoring_case(name);
+  return record != nullptr && record->name == name ? record : nullptr;
+}
+
+void ZipReader::check_crc(const ZipRecord& record, std::uint32_t found) const {
+  if (record.crc == 0 || record.crc == found) return;
+  const auto hex = [](std::uint32_t crc) {
+    std::string digits;
+    for (int shift = 28; shift >= 0; shift -= 4) digits += "0123456789abcdef"[crc >> shift & 15];
+    return digits;
+  };
+  throw_corrupt(source_, "record " + quote_name(record.name), record.data_offset,
+                "CRC-32 " + hex(found) + " found in its " + std::to_string(record.size) + " bytes, " + hex(record.crc) +
+                    " expected: the data is damaged");
+}
+
+std::vector<unsigned char> ZipReader::read(const ZipRecord& record) const {
+  if (record.size / kTrustedRatio > record.compressed_size) verify(record);
+  std::vector<unsigned char> content(record.size);
+  read_into(record, content.data());
+  return content;
+}
+
+void ZipReader::read_into(const ZipRecord& record, void* destination) const {
+  auto* const bytes = static_cast<unsigned char*>(destination);
+  std::uint32_t crc = 0;
+  if (record.method == ZipMethod::stored) {
+    for (std::uint64_t done = 0; done < record.size;) {
+      const std::uint64_t n_now = std::min(kChunkBytes, record.size - done);
+      source_.read_at(record.data_offset + done, bytes + done, n_now);
+      crc = crc32(crc, bytes + done, n_now);
+      done += n_now;
+    }
+  } else {
+    std::vector<unsigned char> compressed(record.compressed_size);
+    if (!compressed.empty()) source_.read_at(record.data_offset, compressed.data(), compressed.size());
+    require_inflated(source_, record, inflate(compressed.data(), compressed.size(), bytes, record.size));
+    crc = crc32(0, bytes, record.size);
+  }
+  check_crc(record, crc);
+}
+
+bool ZipReader::verify(const ZipRecord& record) const {
+  std::uint32_t crc = 0;
+  if (record.method == ZipMethod::stored) {
+    for_each_chunk(source_, record, [&](const unsigned char* data, std::size_t n) { crc = crc32(crc, data, n); });
+  } else {
+    crc = crc_of_deflated(source_, record);
+  }
+  check_crc(record, crc);
+  return record.crc != 0 || crc == 0;
+}
+
+bool ZipReader::verify_all() const {
+  bool all_have_crc = true;
+  for (const ZipRecord& record : records_) all_have_crc = verify(record) && all_have_crc;
+  return all_have_crc;
+}
+
+}  // namespace ckptio::detail

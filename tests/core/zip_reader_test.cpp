@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// Zip files as torch.save and other tools write them are read.
+#include "codec/zip_reader.h"
+
+#include <string>
+
+#include "ckptio/error.h"
+#include "core/deflate_vectors.h"
+#include "support/catch.h"
+#include "support/raw_zip.h"
+
+using namespace ckptio;
+using namespace ckptio::detail;
+using namespace ckptio::test;
+
+namespace {
+
+std::string text_of(const ZipReader& reader, const std::string& name) {
+  const ZipRecord* record = reader.find(name);
+  REQUIRE(record != nullptr);
+  const auto bytes = reader.read(*record);
+  return {bytes.begin(), bytes.end()};
+}
+
+RawZip torch_like() {
+  RawZip zip;
+  zip.add("archive/data.pkl", "pickle");
+  zip.add("archive/byteorder", "little");
+  zip.add("archive/data/0", some_text(1000));
+  zip.add("archive/data/1", "").has_descriptor = false;
+  zip.add("archive/version", "3\n");
+  return zip;
+}
+
+}  // namespace
+
+TEST_CASE("ZipReader.RecordsOfATorchFileAreReadInOrder", "[zip]") {
+  const std::string bytes = torch_like().bytes();
+  const ZipReader reader(memory_source("x.pt", bytes.data(), bytes.size()));
+  REQUIRE(reader.records().size() == 5);
+  CHECK(reader.records()[0].name == "archive/data.pkl");
+  CHECK(reader.records()[4].name == "archive/version");
+  for (const auto& record : reader.records()) CHECK(record.data_offset % 64 == 0);
+  CHECK(text_of(reader, "archive/data.pkl") == "pickle");
+  CHECK(text_of(reader, "archive/data/0") == some_text(1000));
+  CHECK(text_of(reader, "archive/data/1").empty());
+  CHECK(reader.verify_all());
+}
+
+TEST_CASE("ZipReader.NamesAreFoundWithAndWithoutCase", "[zip]") {
+  const std::string bytes = torch_like().bytes();
+  const ZipReader reader(memory_source("x.pt", bytes.data(), bytes.size()));
+  for (const auto& record : reader.records()) CHECK(reader.find(record.name) == &record);
+  CHECK(reader.find("archive/DATA.pkl") == nullptr);
+  CHECK(reader.find_ignoring_case("ARCHIVE/DATA.pkl") == &reader.records()[0]);
+  CHECK(reader.find("archive/data") == nullptr);
+  CHECK(reader.find("") == nullptr);
+  CHECK(reader.find_ignoring_case("zzz") == nullptr);
+}
+
+TEST_CASE("ZipReader.PlainZipsOfOtherToolsAreRead", "[zip]") {
+  RawZip zip;
+  for (const auto& vector : kDeflateVectors) {
+    auto& record = zip.add(std::string("a/") + vector.name, vector.compressed, vector.content);
+    record.has_descriptor = record.has_padding = false;
+  }
+  zip.add("a/folder/", "").has_padding = false;
+  zip.has_zip64 = false;
+  SECTION("without a comment") {}
+  SECTION("with a short comment") { zip.comment = "made by hand"; }
+  SECTION("with the longest comment") { zip.comment = std::string(65535, 'c'); }
+  SECTION("with a comment that holds the end record's signature") { zip.comment = "PK\5\6" + std::string(30, 'x'); }
+  SECTION("with a gap before the directory") { zip.between = std::string(100, '-'); }
+  const std::string bytes = zip.bytes();
+  const ZipReader reader(memory_source("x.zip", bytes.data(), bytes.size()));
+  for (const auto& vector : kDeflateVectors) {
+    CHECK((text_of(reader, std::string("a/") + vector.name) == vector.content));
+  }
+  CHECK(reader.verify_all());
+}
+
+TEST_CASE("ZipReader.AnEmptyZipHasNoRecords", "[zip]") {
+  RawZip zip;
+  zip.has_zip64 = GENERATE(false, true);
+  const std::string bytes = zip.bytes();
+  CHECK(ZipReader(memory_source("x.zip", bytes.data(), bytes.size())).records().empty());
+}
+
+TEST_CASE("ZipReader.Zip64ExtraFieldsReplaceMarkedFields", "[zip]") {
+  RawZip zip;
+  auto& record = zip.add("a/x", "hello");
+  record.has_descriptor = false;
+  record.local.size = record.local.compressed_size = 0xFFFFFFFF;
+  record.local.extra = le(0x7777, 2) + le(2, 2) + "??" + le(1, 2) + le(16, 2) + le(5, 8) + le(5, 8);
+  record.central.size = record.central.compressed_size = record.central.offset = 0xFFFFFFFF;
+  record.central.extra = le(1, 2) + le(24, 2) + le(5, 8) + le(5, 8) + le(0, 8);
+  zip.end.n_here = zip.end.n_total = 0xFFFF;
+  zip.end.directory_bytes = zip.end.directory_offset = 0xFFFFFFFF;
+  const std::string bytes = zip.bytes();
+  const ZipReader reader(memory_source("x.pt", bytes.data(), bytes.size()));
+  CHECK(text_of(reader, "a/x") == "hello");
+}
+
+TEST_CASE("ZipReader.RecordsBeyondFourGigabytesAreRead", "[zip]") {
+  // A file of 5 GB that exists only as a function: one record of zeros in the middle, real bytes at both ends.
+  const std::uint64_t n_zeros = (std::uint64_t{5} << 30) + 3;
+  const std::string head = le(0x04034b50, 4) + le(0, 2) + le(0x808, 2) + le(0, 18) + le(3, 2) + le(0, 2) + "a/x";
+  const std::uint64_t second = head.size() + n_zeros;
+  std::string tail = le(0x04034b50, 4) + le(0, 2) + le(0x808, 2) + le(0, 18) + le(3, 2) + le(0, 2) + "a/yhello";
+  const std::uint64_t directory = second + tail.size();
+  const auto entry = [](const char* name, std::uint32_t crc, std::uint32_t size, std::uint32_t offset,
+                        const std::string& extra) {
+    return le(0x02014b50, 4) + le(0, 4) + le(0x808, 2) + le(0, 6) + le(crc, 4) + le(size, 4) + le(size, 4) + le(3, 2) +
+           le(extra.size(), 2) + le(0, 10) + le(offset, 4) + name + extra;
+  };
+  const std::string entries = entry("a/x", 0, 0xFFFFFFFF, 0, le(1, 2) + le(16, 2) + le(n_zeros, 8) + le(n_zeros, 8)) +
+                              entry("a/y", crc32(0, "hello", 5), 5, 0xFFFFFFFF, le(1, 2) + le(8, 2) + le(second, 8));
+  tail += entries + le(0x06064b50, 4) + le(44, 8) + le(0, 12) + le(2, 8) + le(2, 8) + le(entries.size(), 8) +
+          le(directory, 8);
+  tail += le(0x07064b50, 4) + le(0, 4) + le(directory + entries.size(), 8) + le(1, 4);
+  tail += le(0x06054b50, 4) + le(0, 4) + le(2, 2) + le(2, 2) + le(entries.size(), 4) + le(0xFFFFFFFF, 4) + le(0, 2);
+
+  const ByteSource source{
+      "big.pt", second + tail.size(), [&](std::uint64_t offset, void* destination, std::size_t n) {
+        auto* bytes = static_cast<char*>(destination);
+        for (std::size_t i = 0; i < n; ++i, ++offset) {
+          bytes[i] = offset < head.size() ? head[offset] : offset < second ? '\0' : tail.at(offset - second);
+        }
+      }};
+  const ZipReader reader(source);
+  CHECK(reader.find("a/x")->size == n_zeros);
+  CHECK(text_of(reader, "a/y") == "hello");
+}
+
+TEST_CASE("ZipReader.ACrcOfZeroMeansNotComputed", "[zip]") {
+  RawZip zip = torch_like();
+  zip.records[0].crc = 0;
+  const std::string bytes = zip.bytes();
+  const ZipReader reader(memory_source("x.pt", bytes.data(), bytes.size()));
+  CHECK(text_of(reader, "archive/data.pkl") == "pickle");
+  CHECK_FALSE(reader.verify(reader.records()[0]));
+  CHECK(reader.verify(reader.records()[2]));
+  CHECK(reader.verify(reader.records()[3]));  // empty: 0 is its CRC
+  CHECK_FALSE(reader.verify_all());
+}
+
+TEST_CASE("ZipReader.ASliceOfALargerFileIsAnArchive", "[zip]") {
+  const std::string bytes = torch_like().bytes();
+  const std::string file = "something before" + bytes + "something behind";
+  const ByteSource whole = memory_source("x.distcp", file.data(), file.size());
+  const ZipReader reader(slice_source("x.distcp", whole, 16, bytes.size()));
+  CHECK(text_of(reader, "archive/data.pkl") == "pickle");
+}
+
+TEST_CASE("ZipReader.ErrorsOfTheSourcePassThrough", "[zip]") {
+  const std::string bytes = torch_like().bytes();
+  ByteSource source = memory_source("x.pt", bytes.data(), bytes.size());
+  source.read_at = [](std::uint64_t, void*, std::size_t) { throw IoError("cannot read 'x.pt': gone"); };
+  CHECK_THROWS_AS(ZipReader(source), IoError);
+}

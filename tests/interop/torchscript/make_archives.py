@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes TorchScript archives by Python's torch: make_archives.py FOLDER.
+
+plain.pt           a module with methods, default arguments and constants, nothing of which runs at load
+setstate.pt        its class has __setstate__, which writes FOLDER/canary
+computed_default.pt  reading it evaluates a default argument, which writes FOLDER/canary
+torchbind.pt       holds an object of a TorchBind class
+python.pt          torch.save of a state_dict: no LibTorch archive
+"""
+import os
+import sys
+import warnings
+import zipfile
+from typing import NamedTuple
+
+import torch
+
+warnings.simplefilter("ignore")
+FOLDER = sys.argv[1]
+CANARY = os.path.join(FOLDER, "canary")
+
+
+class Point(NamedTuple):
+    x: torch.Tensor
+    n: int
+
+
+class Plain(torch.nn.Module):
+    scale: float
+
+    def __init__(self):
+        super().__init__()
+        self.fc = torch.nn.Linear(3, 2)
+        self.norm = torch.nn.BatchNorm1d(2)
+        self.scale = 0.5
+        self.names = ["a", "b"]
+        self.table = {"x": 1}
+
+    def forward(self, x, n: int = 3, name: str = "a=f(x)") -> Point:
+        return Point(self.norm(self.fc(x)) * self.scale * n * len(name), n)
+
+
+class WithSetState(torch.nn.Module):
+    def __init__(self, canary: str):
+        super().__init__()
+        self.weight = torch.ones(2)
+        self.canary = canary
+
+    @torch.jit.export
+    def __getstate__(self):
+        return self.weight, self.canary, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[torch.Tensor, str, bool]):
+        self.weight = state[0]
+        self.canary = state[1]
+        self.training = state[2]
+        torch.save(self.weight, self.canary)
+
+    def forward(self, x):
+        return x * self.weight
+
+
+class WithDefault(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(2))
+
+    def forward(self, x, n: int = 31415):
+        return x * n
+
+
+def rewrite(source, target, old, new):
+    """Copies an archive, with `old` replaced in its code; as plain zip records, which LibTorch reads."""
+    with zipfile.ZipFile(source) as reader, zipfile.ZipFile(target, "w") as writer:
+        n_found = 0
+        for name in reader.namelist():
+            data = reader.read(name)
+            if name.endswith(".py"):
+                n_found += data.count(old)
+                data = data.replace(old, new)
+            if not name.endswith(".debug_pkl"):
+                writer.writestr(name, data)
+        assert n_found == 1, f"{n_found} places"
+
+
+torch.manual_seed(0)
+plain = Plain()
+torch.jit.script(plain).save(os.path.join(FOLDER, "plain.pt"))
+torch.save(plain.state_dict(), os.path.join(FOLDER, "python.pt"))
+torch.jit.script(WithSetState(CANARY)).save(os.path.join(FOLDER, "setstate.pt"))
+torch.jit.script(WithDefault()).save(os.path.join(FOLDER, "default.pt"))
+expression = f'int(torch.from_file("{CANARY}", True, 4)[0])'
+rewrite(os.path.join(FOLDER, "default.pt"), os.path.join(FOLDER, "computed_default.pt"), b"31415", expression.encode())
+quantized = torch.ao.quantization.quantize_dynamic(torch.nn.Sequential(torch.nn.Linear(2, 2)), {torch.nn.Linear})
+torch.jit.script(quantized).save(os.path.join(FOLDER, "torchbind.pt"))
+if os.path.exists(CANARY):
+    os.remove(CANARY)

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// Archives that Python's TorchScript writes: their data is read, none of their code runs.
+#include <torch/torch.h>
+
+#include <filesystem>
+
+#include "ckptio/formats/torch_checkpoint_io.h"
+#include "support/catch.h"
+#include "support/python.h"
+#include "support/temp_folder.h"
+
+using namespace ckptio;
+using ckptio::test::ContainsSubstring;
+
+namespace {
+
+struct Archives {
+  test::TempFolder folder;
+  Archives() { test::run_python(CKPTIO_TORCHSCRIPT_DIR "/make_archives.py", {folder.path()}); }
+
+  std::optional<Checkpoint> load(const std::string& name, const LoadOptions& options = {}) const {
+    return TorchCheckpointIO().load_checkpoint(folder / name, options);
+  }
+  bool canary() const { return std::filesystem::exists(folder / "canary"); }
+};
+
+}  // namespace
+
+TEST_CASE("TorchScript archives are read as data, and refused where reading would run code", "[interop]") {
+  if (!test::has_python()) return;
+  const Archives archives;
+
+  SECTION("one whose class has __setstate__ is UnsafeError") {
+    CHECK_THROWS_AS(archives.load("setstate.pt"), UnsafeError);
+    CHECK_THROWS_WITH(archives.load("setstate.pt"), ContainsSubstring("WithSetState.__setstate__"));
+  }
+  SECTION("one whose default argument is computed is UnsafeError") {
+    CHECK_THROWS_AS(archives.load("computed_default.pt"), UnsafeError);
+    CHECK_THROWS_WITH(archives.load("computed_default.pt"), ContainsSubstring("default value of 'forward'"));
+  }
+  SECTION("one with a TorchBind object is UnsafeError") { CHECK_THROWS_AS(archives.load("torchbind.pt"), UnsafeError); }
+  SECTION("one without is a Dict of its attributes") {
+    const auto loaded = archives.load("plain.pt");
+    CHECK(loaded->at("scale") == 0.5);
+    CHECK(loaded->at("names") == List{"a", "b"});
+    CHECK(loaded->at("table") == Dict{{"x", 1}});
+    CHECK(loaded->at("fc").at("weight").as<at::Tensor>().sizes() == at::IntArrayRef{2, 3});
+    CHECK(loaded->at("norm").at("num_batches_tracked") == Value(torch::tensor(0)));
+  }
+  SECTION("weights_only refuses functions and lists them") {
+    CHECK_THROWS_AS(archives.load("plain.pt", {.weights_only = true}), UnsafeError);
+    CHECK_THROWS_WITH(archives.load("plain.pt", {.weights_only = true}),
+                      ContainsSubstring("Plain.forward") && ContainsSubstring("BatchNorm1d._check_input_dim"));
+  }
+  SECTION("a file of Python's torch.save is named as one") {
+    CHECK_THROWS_AS(archives.load("python.pt"), UnsupportedError);
+    CHECK_THROWS_WITH(archives.load("python.pt"), ContainsSubstring("Python's torch.save"));
+  }
+  CHECK_FALSE(archives.canary());
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs scripts of an interop test with the Python of the build's own environment.
+#pragma once
+
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "support/catch.h"
+
+namespace ckptio::test {
+
+// CKPTIO_PYTHON names the interpreter. Without it the test says so and is over; where CKPTIO_REQUIRE_INTEROP=1, as in
+// CI, it fails.
+inline bool has_python() {
+  if (std::getenv("CKPTIO_PYTHON") != nullptr) return true;
+  const char* required = std::getenv("CKPTIO_REQUIRE_INTEROP");
+  if (required != nullptr && std::string(required) == "1") FAIL("CKPTIO_PYTHON is not set");
+  WARN("SKIPPED: CKPTIO_PYTHON is not set");
+  return false;
+}
+
+// Fails the test if the script does. Arguments must not hold single quotes.
+inline void run_python(const std::string& script, const std::vector<std::string>& arguments) {
+  std::string command = std::string("'") + std::getenv("CKPTIO_PYTHON") + "' '" + script + "'";
+  for (const std::string& argument : arguments) command += " '" + argument + "'";
+  INFO(command);
+  REQUIRE(std::system(command.c_str()) == 0);
+}
+
+}  // namespace ckptio::test
