@@ -12,8 +12,10 @@
 #include <torch/optim/optimizer.h>
 
 #include <concepts>
+#include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <ranges>
 #include <string>
 #include <type_traits>
@@ -32,22 +34,29 @@ struct IncompatibleKeys {
 
 // Parameters and buffers by their dotted names, in Python's order: a module's own parameters, its buffers, then its
 // children, in the order they were registered. Shared ones appear under each of their names; undefined ones not at
-// all.
+// all. LibTorch knows no non-persistent buffers: all of them are in it.
 Dict state_dict(const torch::nn::Module& module);
 
-// Copies `state_dict` into the module. Another shape or dtype is always a MismatchError; names that only one side
-// has are if `strict`, and are returned otherwise.
+// Copies `state_dict` into the module, from whatever device. Another shape or dtype, an entry that is no tensor, and
+// a tensor without data (meta) are always a MismatchError; names that only one side has are if `strict`, and are
+// returned otherwise. Where two names share a tensor, the later one's value stays, as in Python.
 IncompatibleKeys load_state_dict(torch::nn::Module& module, const Dict& state_dict, bool strict = true);
 
 // {"state": {0: {"step": ..., ...}, ...}, "param_groups": [{"lr": ..., ..., "params": [0, 1, ...]}, ...]} with the
-// keys and types that Python's optimizer of the same name writes. For SGD, Adam, AdamW, RMSprop, Adagrad and LBFGS
-// (and subclasses); another optimizer is a TypeError.
+// keys and types that Python's optimizer of the same name writes (torch 2.13). For SGD, Adam, AdamW, RMSprop, Adagrad
+// and LBFGS (and subclasses); another optimizer is a TypeError. Parameters are numbered over all groups; those without
+// state (no gradient yet) have no entry in "state". `step` is a 0-dim float32 tensor as in Python (float64 from 2^24
+// on, where float32 can't count). What Python's LR schedulers put into param_groups (`initial_lr`, ...) is not there:
+// see LRScheduler::add_group_keys.
 Dict state_dict(const torch::optim::Optimizer& optimizer);
 
-// Takes what state_dict() gives, from C++ or from Python. MismatchError, naming group and key: another optimizer's
-// state, other parameter groups, tensors of other shapes, and options that change the mathematics and have no
-// counterpart here (`maximize=True`, ...). Options that only change Python's speed (foreach, fused, capturable) are
-// ignored. State tensors move to the device of their parameter.
+// Takes what state_dict() gives, from C++ or from Python; as in Python the saved options (lr, ...) replace those of the
+// groups, and the saved state replaces all state. State tensors are copied to the device of their parameter.
+// MismatchError, naming group and key: another optimizer's state, other parameter groups, tensors of other shapes or
+// dtypes, entries that are missing, unknown ones, and options that change the mathematics and have no counterpart here
+// (`maximize=True`, ...). Ignored: options that only change how Python runs the same arithmetic (foreach, fused,
+// capturable, differentiable), `param_names`, and what LR schedulers keep in a group.
+// Files of Pythons before 2.6 don't say whether they are Adam's or AdamW's; both take them.
 void load_state_dict(torch::optim::Optimizer& optimizer, const Dict& state_dict);
 
 // A type that keeps its own state: schedulers, metrics, yours. load_state_dict either applies all or throws and
@@ -63,37 +72,81 @@ namespace detail {
 
 // What does not fit, collected over all parts of a load.
 struct Mismatches {
-  std::vector<std::string> missing, unexpected, mismatched;
+  struct Entry {
+    std::string name;    // "fc.weight", "optimizer_states[0].param_groups[1]['lr']"
+    std::string detail;  // what is wrong there; may be empty
+  };
+  std::vector<Entry> missing, unexpected, mismatched;
   bool empty() const noexcept { return missing.empty() && unexpected.empty() && mismatched.empty(); }
   // Throws MismatchError listing them all, unless there are none. `what`: "load_state_dict of Net", ...
   void throw_if_any(const std::string& what) const;
 };
 
-// The second half of a load, which changes the object; the first half, which checks, made it.
-using Commit = std::function<void()>;
+// A load in two halves: the plan_load functions check and add to the plan, changing nothing; run() then changes the
+// objects. So one load over many objects changes all or none.
+struct LoadPlan {
+  // A load that checks by applying. `apply` throws, leaving its object as it was; `save` gives what undoes it.
+  struct Attempt {
+    std::string name;
+    std::function<void()> apply;
+    std::function<Dict()> save;
+    std::function<void(const Dict&)> load;
+  };
 
-Commit prepare_load(torch::nn::Module& module, const Dict& state, const std::string& prefix, Mismatches& mismatches);
-Commit prepare_load(torch::optim::Optimizer& optimizer, const Dict& state, const std::string& prefix,
-                    Mismatches& mismatches);
+  bool strict = true;  // modules: names that only one side has are mismatches; otherwise they go to `skipped`
+  Mismatches mismatches;
+  Mismatches skipped;
+  std::vector<Attempt> attempts;
+  std::vector<std::function<void()>> commits;  // all was checked: they fail only where memory or a device does
+
+  // Throws MismatchError if there are mismatches; then runs the attempts, putting back those that were applied when
+  // one throws; then the commits.
+  void run(const std::string& what);
+};
+
+// `prefix` + "." + `name`, or `name` alone where there is no prefix.
+std::string join(const std::string& prefix, const std::string& name);
+
+void plan_load(torch::nn::Module& module, const Dict& state, const std::string& prefix, LoadPlan& plan);
+void plan_load(torch::optim::Optimizer& optimizer, const Dict& state, const std::string& prefix, LoadPlan& plan);
+
+// A Stateful type that can check without applying: our schedulers and RngState.
+template <class T>
+concept Plannable = Stateful<T> && requires(T& object, const Dict& state, const std::string& prefix, LoadPlan& plan) {
+  object.plan_load(state, prefix, plan);
+};
 
 // A borrowed live object.
 struct StateEntry {
   std::function<Value()> save;
-  // Checks `value` and gives what applies it. For Stateful objects, which can only check by applying, the check is
-  // by type alone and the commit may throw.
-  std::function<Commit(const Value& value, const std::string& prefix, Mismatches& mismatches)> prepare;
-  bool commit_may_throw = false;
+  std::function<void(const Value& value, const std::string& name, LoadPlan& plan)> plan_load;
 };
+
+StateEntry make_dict_entry(std::function<Dict()> save,
+                           std::function<void(const Dict&, const std::string&, LoadPlan&)> plan_load);
+StateEntry make_stateful_entry(std::function<Dict()> save, std::function<void(const Dict&)> load);
+StateEntry make_list_entry(std::vector<StateEntry> entries);
 
 StateEntry make_entry(torch::nn::Module& module);
 StateEntry make_entry(torch::optim::Optimizer& optimizer);
-StateEntry make_list_entry(std::vector<StateEntry> entries);
-StateEntry make_stateful_entry(std::function<Dict()> save, std::function<void(const Dict&)> load);
 template <Stateful T>
 StateEntry make_entry(T& object) {
-  return make_stateful_entry([&object] { return Dict(object.state_dict()); },
-                             [&object](const Dict& state) { object.load_state_dict(state); });
+  auto save = [&object] { return Dict(object.state_dict()); };
+  if constexpr (Plannable<T>) {
+    return make_dict_entry(save, [&object](const Dict& state, const std::string& prefix, LoadPlan& plan) {
+      object.plan_load(state, prefix, plan);
+    });
+  } else {
+    return make_stateful_entry(save, [&object](const Dict& state) { object.load_state_dict(state); });
+  }
 }
+
+// A range of pointers to objects; but not a module that happens to be one (ModuleList).
+template <class R>
+concept ObjectRange =
+    std::ranges::range<R> && !std::derived_from<std::remove_cvref_t<R>, torch::nn::Module> && requires(R & objects) {
+  detail::make_entry(**std::ranges::begin(objects));
+};
 
 }  // namespace detail
 
@@ -123,9 +176,9 @@ class State {
     return add(std::move(name), detail::make_entry(object));
   }
   // Names a list of objects, given by pointers of any kind: std::vector<torch::optim::Optimizer*>, or of
-  // std::shared_ptr, std::unique_ptr, ...; a List in the checkpoint.
-  template <std::ranges::range R>
-  requires requires(R& objects) { detail::make_entry(**std::ranges::begin(objects)); }
+  // std::shared_ptr, std::unique_ptr, ...; a List in the checkpoint. The objects are taken now: later changes of the
+  // range don't matter.
+  template <detail::ObjectRange R>
   State& add(std::string name, R&& objects) {
     std::vector<detail::StateEntry> entries;
     for (auto& object : objects) entries.push_back(detail::make_entry(*object));
@@ -140,8 +193,11 @@ class State {
   Dict state_dict() const;
 
   // Restores every named object and returns the entries that no name stands for. All is checked before the first
-  // object is changed; should an object of a type of yours refuse its state later, the others are put back.
-  // A name the checkpoint lacks is a MismatchError if `strict`, and skipped otherwise.
+  // object is changed: one MismatchError lists what does not fit in any of them, each name with the object's in front
+  // (`state_dict.fc.weight`, `optimizer_states[0].param_groups[1]['lr']`). Types of yours, which may refuse by
+  // throwing, are loaded first; when one does, those before it are put back, and what it threw goes on (a
+  // MismatchError with its name in front). Not `strict`: a name that the checkpoint lacks is skipped, as are names
+  // inside modules that only one side has.
   Dict load_state_dict(const Dict& checkpoint, bool strict = true);
 
  private:

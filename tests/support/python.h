@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdlib>
+#include <iostream>
 #include <string>
 #include <vector>
 
@@ -10,13 +11,11 @@
 
 namespace ckptio::test {
 
-// CKPTIO_PYTHON names the interpreter. Without it the test says so and is over; where CKPTIO_REQUIRE_INTEROP=1, as in
-// CI, it fails.
+// CKPTIO_PYTHON names the interpreter. Without it the test says so in a line that ctest counts as skipped, or as failed
+// where interop is required, and is over.
 inline bool has_python() {
   if (std::getenv("CKPTIO_PYTHON") != nullptr) return true;
-  const char* required = std::getenv("CKPTIO_REQUIRE_INTEROP");
-  if (required != nullptr && std::string(required) == "1") FAIL("CKPTIO_PYTHON is not set");
-  WARN("SKIPPED: CKPTIO_PYTHON is not set");
+  std::cout << "CKPTIO_SKIP: CKPTIO_PYTHON is not set\n";
   return false;
 }
 

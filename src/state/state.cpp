@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+// State: many objects saved and restored as one. How a load stays whole: load_plan.cpp.
+#include "ckptio/state.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "state/describe.h"
+
+namespace ckptio {
+namespace {
+
+const Dict* as_dict(const Value& value, const std::string& name, detail::LoadPlan& plan) {
+  const Dict* state = value.get_if<Dict>();
+  if (state == nullptr) plan.mismatches.mismatched.push_back({name, "dict expected, found " + detail::describe(value)});
+  return state;
+}
+
+std::string counted(std::size_t n, const char* noun) { return std::to_string(n) + " " + noun + (n == 1 ? "" : "s"); }
+
+}  // namespace
+
+detail::StateEntry detail::make_dict_entry(std::function<Dict()> save,
+                                           std::function<void(const Dict&, const std::string&, LoadPlan&)> plan_load) {
+  return {[save = std::move(save)] { return Value(save()); },
+          [plan_load = std::move(plan_load)](const Value& value, const std::string& name, LoadPlan& plan) {
+            if (const Dict* state = as_dict(value, name, plan)) plan_load(*state, name, plan);
+          }};
+}
+
+detail::StateEntry detail::make_entry(torch::nn::Module& module) {
+  return make_dict_entry([&module] { return state_dict(module); },
+                         [&module](const Dict& state, const std::string& prefix, LoadPlan& plan) {
+                           detail::plan_load(module, state, prefix, plan);
+                         });
+}
+
+detail::StateEntry detail::make_entry(torch::optim::Optimizer& optimizer) {
+  return make_dict_entry([&optimizer] { return state_dict(optimizer); },
+                         [&optimizer](const Dict& state, const std::string& prefix, LoadPlan& plan) {
+                           detail::plan_load(optimizer, state, prefix, plan);
+                         });
+}
+
+detail::StateEntry detail::make_stateful_entry(std::function<Dict()> save, std::function<void(const Dict&)> load) {
+  return make_dict_entry(save, [save, load](const Dict& state, const std::string& prefix, LoadPlan& plan) {
+    plan.attempts.push_back({prefix, [load, state] { load(state); }, save, load});
+  });
+}
+
+detail::StateEntry detail::make_list_entry(std::vector<StateEntry> entries) {
+  auto shared = std::make_shared<const std::vector<StateEntry>>(std::move(entries));
+  auto save = [shared] {
+    List states;
+    for (const StateEntry& entry : *shared) states.push_back(entry.save());
+    return Value(std::move(states));
+  };
+  auto plan_load = [shared](const Value& value, const std::string& name, LoadPlan& plan) {
+    const List* states = value.get_if<List>();
+    if (states == nullptr) {
+      plan.mismatches.mismatched.push_back({name, "list expected, found " + describe(value)});
+    } else if (states->size() != shared->size()) {
+      plan.mismatches.mismatched.push_back(
+          {name, counted(shared->size(), "object") + " to restore, found " + counted(states->size(), "state")});
+    } else {
+      for (std::size_t i = 0; i < shared->size(); ++i) {
+        const auto index = static_cast<std::int64_t>(i);
+        (*shared)[i].plan_load(states->at(index), name + "[" + std::to_string(i) + "]", plan);
+      }
+    }
+  };
+  return {save, plan_load};
+}
+
+State& State::add(std::string name, detail::StateEntry entry) {
+  if (root_) throw ValueError("State::add: a State of one object has no room for '" + name + "'");
+  if (contains(name)) throw ValueError("State::add: there is an object named '" + name + "' already");
+  entries_.emplace_back(std::move(name), std::move(entry));
+  return *this;
+}
+
+std::vector<std::string> State::keys() const {
+  std::vector<std::string> names;
+  for (const auto& [name, entry] : entries_) names.push_back(name);
+  return names;
+}
+
+bool State::contains(const std::string& name) const {
+  return std::ranges::any_of(entries_, [&](const auto& entry) { return entry.first == name; });
+}
+
+Dict State::state_dict() const {
+  if (root_) return root_->save().as<Dict>();
+  Dict checkpoint;
+  for (const auto& [name, entry] : entries_) checkpoint[name] = entry.save();
+  return checkpoint;
+}
+
+Dict State::load_state_dict(const Dict& checkpoint, bool strict) {
+  detail::LoadPlan plan;
+  plan.strict = strict;
+  Dict rest;
+  if (root_) {
+    root_->plan_load(checkpoint, "", plan);
+  } else {
+    for (const auto& [name, entry] : entries_) {
+      if (const Value* value = checkpoint.find(name)) {
+        entry.plan_load(*value, name, plan);
+      } else if (strict) {
+        plan.mismatches.missing.push_back({name, ""});
+      }
+    }
+    for (const auto& [key, value] : checkpoint) {
+      if (!key.is<std::string>() || !contains(key.as<std::string>())) rest[key] = value;
+    }
+  }
+  plan.run("State::load_state_dict");
+  return rest;
+}
+
+}  // namespace ckptio
