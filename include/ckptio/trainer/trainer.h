@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+// Trainer: runs a TrainingModule over batches, and saves and resumes all of it through one CheckpointIO.
+//
+//   ckptio::Trainer trainer({.max_epochs = 2, .plugins = {std::make_shared<MyCheckpointIO>()}});
+//   trainer.fit(*net, *train_loader, *val_loader);
+//   trainer.save_checkpoint("last.ckpt");
+//   ...
+//   trainer.fit(*net, *train_loader, *val_loader, "last.ckpt");  // goes on where the checkpoint was saved
+//
+// What a checkpoint holds, in this order: epoch, global_step, ckptio_version, state_dict (the module), loops (where
+// in the epoch, running means, the generators as they were when the epoch began), callbacks, optimizer_states,
+// lr_schedulers, rng_state (the generators now), hyper_parameters (if the module has any), and what hooks add.
+//
+// Resuming is exact: a checkpoint saved after any step continues with the next batch of the same shuffle and the same
+// random draws, and ends bit for bit as if the run had never stopped, wherever the computation itself is
+// deterministic. It works for every loader that takes its order from the default generator when an epoch begins, as
+// torch::data::samplers::RandomSampler does, or that has a fixed one. The batches already done are fetched again and
+// passed over, so transforms that draw random numbers are repeated too; with worker threads LibTorch's DataLoader
+// runs them in no fixed order, so there the order of batches is exact and such draws are not. Streams and samplers
+// that keep a state of their own from epoch to epoch can't be resumed this way.
+//
+// Threads: one thread uses a Trainer.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include "ckptio/checkpoint_io.h"
+#include "ckptio/trainer/batch_source.h"
+#include "ckptio/trainer/callback.h"
+#include "ckptio/trainer/plugin_registry.h"
+#include "ckptio/trainer/training_module.h"
+
+namespace ckptio {
+
+namespace detail {
+struct Run;  // src/trainer/run.h
+}
+
+struct TrainerOptions {
+  // Epochs to train in all, those before a resume included; -1: no end. Unset: 1000, or no end if max_steps is set.
+  std::optional<std::int64_t> max_epochs{};
+  // Steps to train in all, those before a resume included; -1: no limit.
+  std::int64_t max_steps = -1;
+
+  // Validation runs after every so many epochs.
+  std::int64_t check_val_every_n_epoch = 1;
+  // At most so many batches per epoch and per validation.
+  std::optional<std::int64_t> limit_train_batches{};
+  std::optional<std::int64_t> limit_val_batches{};
+
+  // Seeds the default generators when fit begins, before the first shuffle. Not the module's initialisation, which
+  // is over by then: torch::manual_seed before making it.
+  std::optional<std::uint64_t> seed{};
+
+  // Adds a ProgressBar, unless there is one among the callbacks.
+  bool enable_progress_bar = true;
+
+  // Where callbacks put their files unless told otherwise.
+  std::string default_root_dir = ".";
+
+  // Takes the Trainer's messages, a line each without its end. By default they go to std::clog.
+  std::function<void(std::string_view line)> print{};
+
+  std::vector<std::shared_ptr<Callback>> callbacks{};
+
+  // A CheckpointIO or its name, one at most; TorchCheckpointIO where there is none.
+  std::vector<Plugin> plugins{};
+};
+
+class Trainer {
+ public:
+  Trainer();
+  // MisconfigurationError for options that do not go together: two plugins, two stateful callbacks with one
+  // state_key, a limit below its range.
+  explicit Trainer(TrainerOptions options);
+  Trainer(const Trainer&) = delete;
+  Trainer& operator=(const Trainer&) = delete;
+  ~Trainer();
+
+  // Trains `module` on `train_loader`, and validates it on `val_loader` at the end of epochs. Starts from the
+  // beginning, or where the checkpoint `ckpt_path` was saved.
+  //   module        a TrainingModule, a pointer to one, or a module holder
+  //   train_loader  any range of batches, or a pointer to one; begun anew for each epoch. LibTorch's DataLoaders are
+  //                 such; with worker threads LibTorch can't begin one again that was left in the middle of an epoch
+  //   val_loader    the same, or std::nullopt
+  // All are borrowed; the module for as long as save_checkpoint may be called.
+  //
+  // Errors: whatever the module, the loaders and the callbacks throw, unchanged, after on_exception and teardown.
+  // What the plugin's load_checkpoint throws; and for a checkpoint that does not fit this run: MismatchError (other
+  // parameters, optimizers or schedulers), KeyError (it holds only weights), MisconfigurationError (it is past
+  // max_epochs). On any of these the module is as it was; a plugin that restores in place answers for that itself.
+  template <class Module, class TrainLoader, class ValLoader = const std::nullopt_t&>
+  void fit(Module&& module, TrainLoader&& train_loader, ValLoader&& val_loader = std::nullopt,
+           const std::optional<std::string>& ckpt_path = std::nullopt);
+
+  // Runs validation_step over `loader`, in eval mode and without gradients, and returns the metrics it logged. With
+  // `ckpt_path` the weights and the callbacks' states come from there first. Errors as of fit.
+  template <class Module, class Loader>
+  std::map<std::string, double> validate(Module&& module, Loader&& loader,
+                                         const std::optional<std::string>& ckpt_path = std::nullopt);
+
+  // Saves the run as it stands; `weights_only` leaves out callbacks, optimizers, schedulers and generators. May be
+  // called by hooks and, after fit, by anybody. Saved in the middle of a step (by on_exception), a checkpoint resumes
+  // with that step. Errors: MisconfigurationError before any fit or validate; what the plugin throws.
+  void save_checkpoint(const std::string& path, bool weights_only = false,
+                       const std::optional<Dict>& storage_options = std::nullopt);
+
+  // The checkpoint that save_checkpoint would save, its hooks included; tensors are the live ones.
+  Checkpoint dump_checkpoint(bool weights_only = false);
+
+  std::int64_t current_epoch() const noexcept;  // epochs done; inside one, its index
+  std::int64_t global_step() const noexcept;    // steps done
+  // Per epoch; with a loader that can't tell, unknown before the end of the first.
+  std::optional<std::int64_t> n_train_batches() const noexcept;
+  const std::optional<std::int64_t>& max_epochs() const noexcept;  // unset: no end
+
+  // The latest value of every logged metric, and of those to show in a progress bar.
+  const std::map<std::string, double>& callback_metrics() const noexcept;
+  std::map<std::string, double> progress_bar_metrics() const;
+
+  // Ends training after the step, or the validation, that runs now.
+  void stop() noexcept;
+  bool should_stop() const noexcept;
+
+  CheckpointIO& checkpoint_io() const noexcept;
+  const TrainerOptions& options() const noexcept;
+  const std::vector<std::shared_ptr<Callback>>& callbacks() const noexcept;
+  // Of the run that is on or was last; empty before.
+  const OptimizersAndSchedulers& optimizers_and_schedulers() const noexcept;
+
+  // A message to the user, by options().print.
+  void print(std::string_view line) const;
+
+ private:
+  friend class TrainingModule;
+
+  void fit_sources(TrainingModule& module, detail::BatchSource& train, detail::BatchSource* val,
+                   const std::optional<std::string>& ckpt_path);
+  std::map<std::string, double> validate_source(TrainingModule& module, detail::BatchSource& source,
+                                                const std::optional<std::string>& ckpt_path);
+  void attach(TrainingModule& module);
+  void begin_run(TrainingModule& module);
+  void run_stage(const std::string& stage, const std::function<void()>& body);
+  void teardown(const std::string& stage);
+  // Does `action`; what it throws is reported and dropped.
+  void try_to(const char* what, const std::function<void()>& action) const;
+
+  std::unique_ptr<detail::Run> run_;
+};
+
+// ---------------------------------------------------------------------------------------------------------------
+// Below: bodies of templates.
+
+namespace detail {
+
+template <class Module>
+auto& as_module(Module& module) {
+  if constexpr (std::derived_from<Module, TrainingModule>) {
+    return module;
+  } else {
+    static_assert(
+        requires { static_cast<TrainingModule&>(*module); }, "the module must derive from TrainingModule");
+    return *module;
+  }
+}
+
+template <class Loader>
+auto& as_loader(Loader& loader) {
+  if constexpr (BatchRange<Loader>) {
+    return loader;
+  } else {
+    static_assert(
+        requires { begin_of(*loader); }, "the loader must be a range of batches, or a pointer to one");
+    return *loader;
+  }
+}
+
+template <class Module, class Loader>
+auto training_source(Module& module, Loader& loader) {
+  auto step = [&module](auto& batch, std::int64_t batch_idx) -> torch::Tensor {
+    static_assert(
+        requires {
+          { module.training_step(batch, batch_idx) } -> std::convertible_to<torch::Tensor>;
+        },
+        "the module needs training_step(batch, batch_idx) for the loader's batches, returning the loss");
+    return module.training_step(batch, batch_idx);
+  };
+  return LoaderSource<Loader, decltype(step)>(loader, std::move(step));
+}
+
+template <class Module, class Loader>
+auto validation_source(Module& module, Loader& loader) {
+  auto step = [&module](auto& batch, std::int64_t batch_idx) {
+    static_assert(
+        requires { module.validation_step(batch, batch_idx); },
+        "the module needs validation_step(batch, batch_idx) for the loader's batches");
+    module.validation_step(batch, batch_idx);
+  };
+  return LoaderSource<Loader, decltype(step)>(loader, std::move(step));
+}
+
+}  // namespace detail
+
+template <class Module, class TrainLoader, class ValLoader>
+void Trainer::fit(Module&& module, TrainLoader&& train_loader, ValLoader&& val_loader,
+                  const std::optional<std::string>& ckpt_path) {
+  auto& live = detail::as_module(module);
+  auto train = detail::training_source(live, detail::as_loader(train_loader));
+  if constexpr (std::same_as<std::remove_cvref_t<ValLoader>, std::nullopt_t>) {
+    fit_sources(live, train, nullptr, ckpt_path);
+  } else {
+    auto val = detail::validation_source(live, detail::as_loader(val_loader));
+    fit_sources(live, train, &val, ckpt_path);
+  }
+}
+
+template <class Module, class Loader>
+std::map<std::string, double> Trainer::validate(Module&& module, Loader&& loader,
+                                                const std::optional<std::string>& ckpt_path) {
+  auto& live = detail::as_module(module);
+  auto source = detail::validation_source(live, detail::as_loader(loader));
+  return validate_source(live, source, ckpt_path);
+}
+
+}  // namespace ckptio

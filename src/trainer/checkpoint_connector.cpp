@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "trainer/checkpoint_connector.h"
+
+#include "ckptio/version.h"
+#include "trainer/trainer_state.h"
+
+namespace ckptio::detail {
+namespace {
+
+Checkpoint load(Run& run, const std::string& path) {
+  std::optional<Checkpoint> checkpoint = run.checkpoint_io->load_checkpoint(path);
+  if (!checkpoint) {
+    throw TypeError("load '" + path +
+                    "': the plugin returned nullopt, which says that all was restored in place, but its "
+                    "requires_state_on_load() is false, so it had nothing to restore into");
+  }
+  return std::move(*checkpoint);
+}
+
+void require_training_state(const Checkpoint& checkpoint, const char* key, const char* what) {
+  if (checkpoint.contains(key)) return;
+  throw KeyError(std::string("Trying to restore ") + what +
+                 " state but checkpoint contains only the model. This is probably due to "
+                 "`ModelCheckpoint.save_weights_only` being set to `True`.");
+}
+
+void check_epoch(const Run& run, std::int64_t epoch) {
+  if (!run.max_epochs || epoch <= *run.max_epochs) return;
+  throw MisconfigurationError("You restored a checkpoint with current_epoch=" + std::to_string(epoch) +
+                              ", but you have set Trainer(max_epochs=" + std::to_string(*run.max_epochs) + ").");
+}
+
+void check_count(const char* what, std::size_t n_saved, std::size_t n_here) {
+  if (n_saved == n_here) return;
+  throw MismatchError("the checkpoint has the states of " + std::to_string(n_saved) + " " + what +
+                      ", configure_optimizers gave " + std::to_string(n_here));
+}
+
+Dict copy_weights(const torch::nn::Module& module) {
+  Dict weights = state_dict(module);
+  for (auto& [name, weight] : weights) weight = weight.as<at::Tensor>().clone();
+  return weights;
+}
+
+void apply_to_model(Run& run, Checkpoint& checkpoint) {
+  load_state_dict(*run.module, checkpoint.at("state_dict").as<Dict>(), run.module->strict_loading());
+}
+
+void apply_to_callbacks(Run& run, const Checkpoint& checkpoint) {
+  run.call(&Callback::on_load_checkpoint, checkpoint);
+  if (const Value* states = checkpoint.find("callbacks")) CallbacksState{run}.load_state_dict(states->as<Dict>());
+}
+
+// Loads through a plugin that restores in place, and applies what it leaves to do. Returns what the hooks may see: what
+// the plugin returned, or, where it returned nothing, the state as it is now.
+void load_in_place(Run& run, const std::string& path, const std::function<bool(const std::string&)>& wanted) {
+  TrainerState live(run);
+  State state = live.select(wanted);
+  std::optional<Checkpoint> rest = run.checkpoint_io->load_checkpoint(path, {.state = &state});
+  Checkpoint seen = rest ? *rest : state.state_dict();
+  run.module->on_load_checkpoint(seen);
+  run.call(&Callback::on_load_checkpoint, std::as_const(seen));
+  if (!rest) return;
+  live.select([&](const std::string& name) { return wanted(name) && seen.contains(name); }).load_state_dict(seen);
+}
+
+}  // namespace
+
+Checkpoint dump_checkpoint(Run& run, bool weights_only) {
+  TrainerState live(run);
+  const auto in_every_checkpoint = [](const std::string& name) { return name == "state_dict" || name == "loops"; };
+  Checkpoint checkpoint{
+      {"epoch", run.progress.epoch}, {"global_step", run.progress.global_step}, {"ckptio_version", kVersion}};
+  Dict state =
+      live.select([&](const std::string& name) { return !weights_only || in_every_checkpoint(name); }).state_dict();
+  for (auto& [name, value] : state) checkpoint[name] = std::move(value);
+  if (const Dict& parameters = run.module->hyper_parameters(); !parameters.empty()) {
+    checkpoint["hyper_parameters"] = parameters;
+  }
+  if (!weights_only) run.call(&Callback::on_save_checkpoint, checkpoint);
+  run.module->on_save_checkpoint(checkpoint);
+  return checkpoint;
+}
+
+FitResume::~FitResume() {
+  if (!weights_before_) return;
+  try {
+    load_state_dict(*run_.module, *weights_before_);
+  } catch (const std::exception& error) {
+    run_.trainer.print(std::string("putting the weights back after a failed resume failed too: ") + error.what());
+  }
+}
+
+void FitResume::restore_model() {
+  if (!path_ || run_.checkpoint_io->requires_state_on_load()) return;
+  checkpoint_ = load(run_, *path_);
+  require_training_state(*checkpoint_, "optimizer_states", "optimizer");
+  require_training_state(*checkpoint_, "lr_schedulers", "learning rate scheduler");
+  check_epoch(run_, checkpoint_->at("loops").at("fit_loop").at("epoch").as<std::int64_t>());
+  run_.module->on_load_checkpoint(*checkpoint_);
+  weights_before_ = copy_weights(*run_.module);
+  apply_to_model(run_, *checkpoint_);
+  apply_to_callbacks(run_, *checkpoint_);
+}
+
+void FitResume::restore_training() {
+  if (!path_) return;
+  if (run_.checkpoint_io->requires_state_on_load()) {
+    restore_in_place();
+  } else {
+    check_counts();
+    TrainerState live(run_);
+    live.select([this](const std::string& name) {
+          return name != "state_dict" && name != "callbacks" && checkpoint_->contains(name);
+        })
+        .load_state_dict(*checkpoint_);
+  }
+  weights_before_.reset();
+  checkpoint_.reset();
+  run_.trainer.print("Restored all states from the checkpoint at " + *path_);
+}
+
+void FitResume::restore_in_place() {
+  load_in_place(run_, *path_, [](const std::string&) { return true; });
+  check_epoch(run_, run_.progress.epoch);
+}
+
+void FitResume::check_counts() const {
+  const OptimizersAndSchedulers& here = run_.optimizers_and_schedulers;
+  check_count("optimizers", checkpoint_->at("optimizer_states").size(), here.optimizers.size());
+  check_count("learning rate schedulers", checkpoint_->at("lr_schedulers").size(), here.lr_schedulers.size());
+}
+
+void restore_for_validation(Run& run, const std::string& path) {
+  if (run.checkpoint_io->requires_state_on_load()) {
+    load_in_place(run, path, [](const std::string& name) { return name == "state_dict" || name == "callbacks"; });
+  } else {
+    Checkpoint checkpoint = load(run, path);
+    run.module->on_load_checkpoint(checkpoint);
+    apply_to_model(run, checkpoint);
+    apply_to_callbacks(run, checkpoint);
+  }
+  run.trainer.print("Loaded model weights from the checkpoint at " + path);
+}
+
+}  // namespace ckptio::detail
