@@ -17,10 +17,15 @@ function(ckptio_tail out text)
   set(${out} "${text}" PARENT_SCOPE)
 endfunction()
 
-# An empty scratch folder. Its users hold the lock of ckptio_lock_deps.
+# An empty scratch folder. Its users hold the lock of ckptio_lock_deps, so others of this name were left by a run
+# that was killed. A program that outlived it may still write there: the new one has a name of its own.
 function(ckptio_scratch out name)
-  set(dir "${CKPTIO_DEPS_DIR}/tmp/${name}")
-  file(REMOVE_RECURSE "${dir}")
+  file(GLOB left LIST_DIRECTORIES TRUE "${CKPTIO_DEPS_DIR}/tmp/${name}.*")
+  if(left)
+    file(REMOVE_RECURSE ${left})
+  endif()
+  string(RANDOM LENGTH 8 suffix)
+  set(dir "${CKPTIO_DEPS_DIR}/tmp/${name}.${suffix}")
   file(MAKE_DIRECTORY "${dir}")
   set(${out} "${dir}" PARENT_SCOPE)
 endfunction()

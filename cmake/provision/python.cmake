@@ -72,8 +72,8 @@ function(ckptio_pip_brings_useless_cuda out pip)
   if(nvcc OR NOT CMAKE_HOST_SYSTEM_NAME STREQUAL "Linux")
     return()
   endif()
-  execute_process(COMMAND ${pip} install --quiet --no-input --disable-pip-version-check --dry-run --ignore-installed
-                          --no-deps --report - "torch==${CKPTIO_TORCH_VERSION}"
+  execute_process(COMMAND ${pip} install --quiet --no-input --disable-pip-version-check --retries 1 --dry-run
+                          --ignore-installed --no-deps --report - "torch==${CKPTIO_TORCH_VERSION}"
                   RESULT_VARIABLE result OUTPUT_VARIABLE report ERROR_QUIET)
   if(NOT result EQUAL 0)
     return()

@@ -80,6 +80,7 @@ function(ckptio_examine_torch why version dir)
   if(NOT result EQUAL 0)
     string(REGEX MATCH "CMake Error[^\n]*(\n[^\n]+|\n\n  [^\n]+)*" message "${text}")
     string(REGEX REPLACE "CMake Error[^\n]*\n" "" message "${message}")
+    string(REGEX REPLACE "\nCall Stack .*" "" message "${message}")
     string(REGEX REPLACE "[ \n]+" " " message "${message}")
     string(STRIP "${message}" message)
     if(EXISTS "${home}/lib/libtorch_cuda.so" OR text MATCHES "CUDA")
@@ -113,7 +114,19 @@ function(ckptio_provision_torch)
   set(dir "${home}/torch/share/cmake/Torch")
   if(why STREQUAL "")
     ckptio_examine_torch(why version "${dir}")
-    if(NOT why STREQUAL "")
+    if(why MATCHES "CUDA" AND "${CKPTIO_PIP_ARGS}" STREQUAL "")
+      message(STATUS "ckptio: pip brought a LibTorch that cannot be used, ${why}")
+      message(STATUS "ckptio: trying the CPU build of ${CKPTIO_TORCH_CPU_INDEX}")
+      file(REMOVE_RECURSE "${home}")
+      set(CKPTIO_PIP_ARGS "--index-url ${CKPTIO_TORCH_CPU_INDEX}")
+      ckptio_bring_torch(home why)
+      if(why STREQUAL "")
+        ckptio_examine_torch(why version "${dir}")
+      else()
+        set(why "pip brought a CUDA build and there is no CUDA toolkit here that it accepts. For the CPU build, ${why}")
+      endif()
+    endif()
+    if(NOT why STREQUAL "" AND EXISTS "${home}")
       file(REMOVE_RECURSE "${home}")  # so that the next configure, with other arguments, brings another
       set(why "pip brought one that cannot be used: ${why}")
     endif()
@@ -129,7 +142,7 @@ function(ckptio_provision_torch)
       "  - have pip: on Debian and Ubuntu `apt install python3-pip`, elsewhere python3 with pip;\n"
       "  - tell pip where to look, with its own settings or `-DCKPTIO_PIP_ARGS=...`; for example the CPU builds of "
       "PyTorch's own index: `cmake --preset default -DCKPTIO_PIP_ARGS=\"--index-url ${CKPTIO_TORCH_CPU_INDEX}\"`;\n"
-      "  - install torch yourself, `python3 -m pip install torch==${CKPTIO_TORCH_VERSION}`: its LibTorch is then found;\n"
+      "  - install torch yourself: `python3 -m pip install torch==${CKPTIO_TORCH_VERSION}`; that is found then;\n"
       "  - download LibTorch from https://pytorch.org (C++, CPU), unpack it, and "
       "`cmake --preset default -DTorch_DIR=/path/to/libtorch/share/cmake/Torch`.\n")
   endif()

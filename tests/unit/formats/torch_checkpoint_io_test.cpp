@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ckptio/formats/torch_checkpoint_io.h"
 
+#include <sys/resource.h>
 #include <torch/torch.h>
 
+#include <csignal>
+#include <filesystem>
 #include <limits>
 #include <set>
 
+#include "ckptio/storage/local_storage.h"
 #include "ckptio/storage/memory_storage.h"
 #include "support/catch.h"
 #include "support/faulty_storage.h"
@@ -29,6 +33,10 @@ Checkpoint training_state() {
           {"none", nullptr},
           {"state_dict", Dict{{"0.weight", torch::rand({4, 3})}, {"0.bias", torch::rand({4})}}},
           {"optimizer_states", List{Dict{{"state", Dict{{0, Dict{{"step", 1.0}}}}}, {"betas", Tuple{0.9, 0.999}}}}}};
+}
+
+std::ptrdiff_t n_files(const std::filesystem::path& folder) {
+  return std::distance(std::filesystem::directory_iterator(folder), {});
 }
 
 void* data_of(const Value& value) { return value.as<at::Tensor>().storage().mutable_data(); }
@@ -240,6 +248,55 @@ TEST_CASE("A reader that fails is the storage's error, not LibTorch's", "[torch]
     }
   }
   CHECK(n_failed > 10);
+}
+
+TEST_CASE("A disk that is full, at any byte, leaves the old file and no litter", "[torch][crash]") {
+  const test::TempFolder folder;
+  const auto local = std::make_shared<LocalStorage>();
+  TorchCheckpointIO good(local);
+  const std::string path = folder / "x.ckpt";
+  good.save_checkpoint({{"epoch", 1}}, path);
+  for (const std::uint64_t room : {0, 1, 100, 500, 900, 1500}) {
+    const auto full = std::make_shared<test::FaultyStorage>(local);
+    full->faults().fail_at_written_byte = room;
+    CHECK_THROWS_AS(TorchCheckpointIO(full).save_checkpoint(training_state(), path), IoError);
+    CHECK(good.load_checkpoint(path) == Checkpoint{{"epoch", 1}});
+    CHECK(n_files(folder.path()) == 1);
+  }
+}
+
+TEST_CASE("A file larger than the system allows is an IoError, not the end of the process", "[torch][crash]") {
+  const test::TempFolder folder;
+  TorchCheckpointIO io;
+  const std::string path = folder / "x.ckpt";
+  io.save_checkpoint({{"epoch", 1}}, path);
+  rlimit before{};
+  ::getrlimit(RLIMIT_FSIZE, &before);
+  const auto old_handler = std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit small{100'000, before.rlim_max};
+  ::setrlimit(RLIMIT_FSIZE, &small);
+  std::string message;
+  try {
+    io.save_checkpoint({{"w", torch::zeros({1'000'000})}}, path);
+  } catch (const IoError& error) {
+    message = error.what();
+  }
+  ::setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, old_handler);
+  CHECK_THAT(message, ContainsSubstring(path) && ContainsSubstring("File too large"));
+  CHECK(io.load_checkpoint(path) == Checkpoint{{"epoch", 1}});
+  CHECK(n_files(folder.path()) == 1);
+}
+
+TEST_CASE("Paths that cannot be written are IoErrors that name them", "[torch]") {
+  const test::TempFolder folder;
+  TorchCheckpointIO io;
+  std::filesystem::create_directory(folder / "a_folder");
+  CHECK_THROWS_AS(io.save_checkpoint({}, folder / "a_folder"), IoError);
+  CHECK_THROWS_WITH(io.save_checkpoint({}, folder / "a_folder"), ContainsSubstring(folder / "a_folder"));
+  io.save_checkpoint({}, folder / "a_file");
+  CHECK_THROWS_AS(io.save_checkpoint({}, folder / "a_file/x.ckpt"), IoError);
+  CHECK_THROWS_AS(io.load_checkpoint(folder / "a_folder"), IoError);
 }
 
 TEST_CASE("A value that LibTorch cannot write is an error that loses nothing", "[torch]") {
