@@ -3,7 +3,6 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <c10/core/ScalarType.h>
 #include <c10/util/Exception.h>
 
 #include <sstream>
@@ -12,10 +11,9 @@
 
 #include "ckptio/error.h"
 #include "ckptio/value.h"
+#include "value/dtype_name.h"
 
 namespace ckptio::detail {
-
-inline std::string dtype_name(c10::ScalarType dtype) { return std::string(c10::getDtypeNames(dtype).first); }
 
 inline std::string shape_name(at::IntArrayRef shape) {
   std::ostringstream out;

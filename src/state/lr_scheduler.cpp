@@ -655,7 +655,7 @@ SequentialLR::SequentialLR(torch::optim::Optimizer& optimizer, std::vector<std::
     : LRScheduler(optimizer), schedulers_(std::move(schedulers)), milestones_(std::move(milestones)) {
   check_arguments();
   rebase();
-  // Takes back the first step that each scheduler's constructor made.
+  // Takes back the first steps, but for the part that runs at step 0.
   for (const auto& scheduler : schedulers_) --scheduler->last_epoch_;
   last_epoch_ = 0;
   LRScheduler& first = *schedulers_[active()];
@@ -679,7 +679,8 @@ void SequentialLR::check_arguments() const {
 }
 
 // Python's parts all start from the optimizer's `initial_lr`: the rates before the first of them was made, which are
-// those that one of them found and no other left behind; from a OneCycleLR on, those that it chose.
+// those that one of them found and no other left behind; from a OneCycleLR on, those that it chose. Here each part took
+// what it found, so each makes its first step anew.
 void SequentialLR::rebase() {
   const auto found_first = [&](const std::shared_ptr<LRScheduler>& scheduler) {
     return !scheduler->chooses_base_lrs() && std::ranges::none_of(schedulers_, [&](const auto& other) {
@@ -688,12 +689,15 @@ void SequentialLR::rebase() {
   };
   const auto first = std::ranges::find_if(schedulers_, found_first);
   base_lrs_ = (first != schedulers_.end() ? *first : schedulers_.front())->base_lrs_;
+  set_lr(base_lrs_);
   for (const auto& scheduler : schedulers_) {
     if (scheduler->chooses_base_lrs()) {
       base_lrs_ = scheduler->base_lrs_;
     } else {
       scheduler->base_lrs_ = base_lrs_;
     }
+    scheduler->last_epoch_ = -1;
+    scheduler->initial_step();
   }
   set_lr(base_lrs_);
 }

@@ -12,7 +12,8 @@
 namespace ckptio {
 namespace {
 
-at::Tensor get_state(const at::Generator& generator) {
+// Taken by value, a handle: the lock is no const member.
+at::Tensor get_state(at::Generator generator) {
   const std::lock_guard lock(generator.mutex());
   return generator.get_state();
 }

@@ -22,7 +22,8 @@ std::optional<double> monitored_metric(const Run& run, const LRSchedulerConfig& 
 
 void FitLoop::run() {
   take_up_checkpoint();
-  while (!done()) run_epoch();
+  while (!done() && run_epoch()) {
+  }
 }
 
 bool FitLoop::done() const {
@@ -50,10 +51,10 @@ void FitLoop::take_up_checkpoint() {
   run_.resume_rng.reset();
 }
 
-void FitLoop::run_epoch() {
+bool FitLoop::run_epoch() {
   if (progress_.stage == EpochStage::kNotBegun) begin_epoch();
   if (progress_.stage == EpochStage::kTraining) {
-    if (!run_batches()) return;
+    if (!run_batches()) return false;
     validate();
   }
   if (progress_.stage == EpochStage::kValidated) {
@@ -66,6 +67,7 @@ void FitLoop::run_epoch() {
   progress_.batches_done = 0;
   progress_.epoch_rng.reset();
   progress_.stage = EpochStage::kNotBegun;
+  return true;
 }
 
 void FitLoop::begin_epoch() {
