@@ -23,7 +23,8 @@ class DigitsNet : public ckptio::TrainingModule {
   torch::Tensor forward(torch::Tensor x) {
     x = torch::relu(conv1_->forward(x));
     x = torch::max_pool2d(torch::relu(conv2_->forward(x)), 2);
-    return fc_->forward(dropout_->forward(x.flatten(1)));
+    x = torch::relu(fc1_->forward(dropout_->forward(x.flatten(1))));
+    return fc2_->forward(dropout_->forward(x));
   }
 
   torch::Tensor training_step(const Batch& batch, int64_t /*batch_idx*/) {
@@ -39,7 +40,7 @@ class DigitsNet : public ckptio::TrainingModule {
   }
 
   ckptio::OptimizersAndSchedulers configure_optimizers() override {
-    auto adam = std::make_shared<torch::optim::Adam>(parameters(), 2e-3);
+    auto adam = std::make_shared<torch::optim::Adam>(parameters(), 1e-3);
     auto step_lr = std::make_shared<ckptio::StepLR>(*adam, /*step_size=*/3, /*gamma=*/0.5);
     return {{adam}, {step_lr}};
   }
@@ -49,7 +50,8 @@ class DigitsNet : public ckptio::TrainingModule {
   torch::nn::Conv2d conv2_ =
       register_module("conv2", torch::nn::Conv2d(torch::nn::Conv2dOptions(16, 32, 3).padding(1)));
   torch::nn::Dropout dropout_ = register_module("dropout", torch::nn::Dropout(0.3));
-  torch::nn::Linear fc_ = register_module("fc", torch::nn::Linear(32 * 4 * 4, 10));
+  torch::nn::Linear fc1_ = register_module("fc1", torch::nn::Linear(32 * 4 * 4, 256));
+  torch::nn::Linear fc2_ = register_module("fc2", torch::nn::Linear(256, 10));
 };
 
 template <class Sampler>

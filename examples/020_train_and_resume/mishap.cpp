@@ -24,13 +24,15 @@ class KillAtStep : public ckptio::Callback {
   int step_;
 };
 
-// Writes half of what it is given, and dies.
+constexpr std::size_t kDiesAtByte = 1'200'000;  // of some 1.7 million; LocalStorage writes a million at a time
+
+// Takes what it is given until its time has come, then half of it, and dies.
 class DyingFile : public ckptio::WritableFile {
  public:
   explicit DyingFile(std::unique_ptr<ckptio::WritableFile> file) : file_(std::move(file)) {}
   void append(const void* data, std::size_t n_bytes) override {
     n_bytes_ += n_bytes;
-    if (n_bytes_ < 20'000) return file_->append(data, n_bytes);
+    if (n_bytes_ < kDiesAtByte) return file_->append(data, n_bytes);
     file_->append(data, n_bytes / 2);
     die();
   }
