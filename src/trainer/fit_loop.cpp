@@ -60,8 +60,7 @@ bool FitLoop::run_epoch() {
   if (progress_.stage == EpochStage::kValidated) {
     step_schedulers("epoch", progress_.epoch + 1);
     progress_.stage = EpochStage::kEnded;
-    run_.module->on_train_epoch_end();
-    run_.call(&Callback::on_train_epoch_end);
+    run_.call_around(&Callback::on_train_epoch_end, &TrainingModule::on_train_epoch_end);
   }
   ++progress_.epoch;
   progress_.batches_done = 0;
@@ -73,8 +72,7 @@ bool FitLoop::run_epoch() {
 void FitLoop::begin_epoch() {
   progress_.redo_rng = capture_generators();
   run_.metrics.begin_epoch(MetricStore::Stage::kTraining);
-  run_.call(&Callback::on_train_epoch_start);
-  run_.module->on_train_epoch_start();
+  run_.call_around(&Callback::on_train_epoch_start, &TrainingModule::on_train_epoch_start);
   progress_.epoch_rng = capture_generators();
   train_.begin();
   progress_.redo_rng.reset();

@@ -102,9 +102,9 @@ TEST_CASE("A fit calls its hooks in Lightning's order", "[trainer]") {
   CHECK(log.lines == std::vector<std::string>{"setup fit", "configure_optimizers", "on_fit_start", "on_train_start",
                                               "on_train_epoch_start", "on_train_batch_start 0", "on_train_batch_end 0",
                                               "on_train_batch_start 1", "on_train_batch_end 1", "on_validation_start",
-                                              "on_validation_batch_end 0", "on_validation_end",
-                                              "module.on_train_epoch_end", "on_train_epoch_end", "on_train_end",
-                                              "on_fit_end", "teardown fit"});
+                                              "on_validation_batch_end 0", "on_validation_end", "on_train_epoch_end",
+                                              "module.on_train_epoch_end", "on_train_end", "on_fit_end",
+                                              "teardown fit"});
 }
 
 TEST_CASE("Saving and loading call their hooks in Lightning's order", "[trainer]") {
@@ -451,6 +451,22 @@ TEST_CASE("validate gives the means of what was logged, and leaves the run's mod
   CHECK(trainer.callback_metrics().at("last") == 5.0);
   CHECK(net.is_training());
   CHECK_FALSE(net.norm->is_training());
+}
+
+TEST_CASE("validate after a fit leaves the run as it was", "[trainer]") {
+  SmallNet net;
+  TrainerOptions options = quiet(2, nullptr);
+  options.max_steps = 3;
+  Trainer trainer(options);
+  fit_briefly(trainer, net);
+  const Checkpoint before = trainer.dump_checkpoint();
+  trainer.validate(net, make_loader());
+  const Checkpoint after = trainer.dump_checkpoint();
+  for (const char* key : {"global_step", "state_dict", "optimizer_states", "lr_schedulers"}) {
+    CHECK(first_difference(after.at(key), before.at(key)) == "");
+  }
+  CHECK(after.at("loops").at("fit_loop").at("batches_done") == Value(1));
+  CHECK(trainer.callback_metrics().contains("val_loss"));
 }
 
 TEST_CASE("validate takes the weights of a checkpoint", "[trainer]") {
