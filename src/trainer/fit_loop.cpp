@@ -22,7 +22,8 @@ std::optional<double> monitored_metric(const Run& run, const LRSchedulerConfig& 
 
 void FitLoop::run() {
   take_up_checkpoint();
-  while (!done()) run_epoch();
+  while (!done() && run_epoch()) {
+  }
 }
 
 bool FitLoop::done() const {
@@ -50,29 +51,28 @@ void FitLoop::take_up_checkpoint() {
   run_.resume_rng.reset();
 }
 
-void FitLoop::run_epoch() {
+bool FitLoop::run_epoch() {
   if (progress_.stage == EpochStage::kNotBegun) begin_epoch();
   if (progress_.stage == EpochStage::kTraining) {
-    if (!run_batches()) return;
+    if (!run_batches()) return false;
     validate();
   }
   if (progress_.stage == EpochStage::kValidated) {
     step_schedulers("epoch", progress_.epoch + 1);
     progress_.stage = EpochStage::kEnded;
-    run_.module->on_train_epoch_end();
-    run_.call(&Callback::on_train_epoch_end);
+    run_.call_around(&Callback::on_train_epoch_end, &TrainingModule::on_train_epoch_end);
   }
   ++progress_.epoch;
   progress_.batches_done = 0;
   progress_.epoch_rng.reset();
   progress_.stage = EpochStage::kNotBegun;
+  return true;
 }
 
 void FitLoop::begin_epoch() {
   progress_.redo_rng = capture_generators();
   run_.metrics.begin_epoch(MetricStore::Stage::kTraining);
-  run_.call(&Callback::on_train_epoch_start);
-  run_.module->on_train_epoch_start();
+  run_.call_around(&Callback::on_train_epoch_start, &TrainingModule::on_train_epoch_start);
   progress_.epoch_rng = capture_generators();
   train_.begin();
   progress_.redo_rng.reset();

@@ -28,9 +28,9 @@ class FitLoop {
  private:
   bool done() const;
   void take_up_checkpoint();
-  void run_epoch();
+  bool run_epoch();  // false: stopped in its middle
   void begin_epoch();
-  bool run_batches();  // false: stopped in the middle of the epoch
+  bool run_batches();  // as run_epoch
   bool next_batch();
   void run_batch();
   torch::Tensor optimize(std::int64_t batch_idx);

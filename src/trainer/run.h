@@ -26,6 +26,17 @@ struct Run {
   std::optional<Dict> resume_rng{};  // from a checkpoint, until the loop takes it up
   bool should_stop = false;
 
+  // A hook of the module, with the callbacks' around it as in Lightning: those that save come last.
+  void call_around(void (Callback::*hook)(Trainer&, TrainingModule&), void (TrainingModule::*of_module)()) {
+    for (const auto& callback : callbacks) {
+      if (!callback->saves_checkpoints()) (callback.get()->*hook)(trainer, *module);
+    }
+    (module->*of_module)();
+    for (const auto& callback : callbacks) {
+      if (callback->saves_checkpoints()) (callback.get()->*hook)(trainer, *module);
+    }
+  }
+
   template <class... Parameters, class... Arguments>
   void call(void (Callback::*hook)(Trainer&, TrainingModule&, Parameters...), Arguments&&... arguments) {
     for (const auto& callback : callbacks) (callback.get()->*hook)(trainer, *module, arguments...);

@@ -44,18 +44,17 @@ void Trainer::fit_sources(TrainingModule& module, detail::BatchSource& train, de
       run_->call(&Callback::on_fit_start);
       resume.restore_training();
     }
-    run_->call(&Callback::on_train_start);
-    module.on_train_start();
+    run_->call_around(&Callback::on_train_start, &TrainingModule::on_train_start);
     detail::FitLoop(*run_, train, val).run();
-    module.on_train_end();
-    run_->call(&Callback::on_train_end);
+    run_->call_around(&Callback::on_train_end, &TrainingModule::on_train_end);
     run_->call(&Callback::on_fit_end);
   });
 }
 
 std::map<std::string, double> Trainer::validate_source(TrainingModule& module, detail::BatchSource& source,
                                                        const std::optional<std::string>& ckpt_path) {
-  begin_run(module);
+  // The run that module is in goes on to be what save_checkpoint saves, unless its weights are about to be others.
+  if (run_->module != &module || ckpt_path) begin_run(module);
   run_stage("validate", [&] {
     run_->call(&Callback::setup, "validate");
     if (ckpt_path) detail::restore_for_validation(*run_, *ckpt_path);

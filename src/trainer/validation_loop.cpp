@@ -45,13 +45,12 @@ void run_batches(Run& run, BatchSource& source) {
 void run_validation(Run& run, BatchSource& source, const std::function<void()>& done) {
   const EvalMode eval_mode(*run.module);
   const torch::NoGradGuard no_grad;
-  run.call(&Callback::on_validation_start);
-  run.module->on_validation_start();
+  run.call_around(&Callback::on_validation_start, &TrainingModule::on_validation_start);
   run.metrics.begin_epoch(MetricStore::Stage::kValidation);
   run_batches(run, source);
   run.metrics.end_epoch(MetricStore::Stage::kValidation);
+  run.module->on_validation_epoch_end();
   done();
-  run.module->on_validation_end();
   run.call(&Callback::on_validation_end);
 }
 

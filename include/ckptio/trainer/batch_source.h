@@ -54,16 +54,21 @@ std::int64_t batch_size_of(const Batch& batch) {
 }
 
 // Loaders are anything with begin() and end(); LibTorch's are no std::ranges.
+namespace range_access {
+using std::begin;
+using std::end;
 template <class Loader>
-auto begin_of(Loader& loader) {
-  using std::begin;
+auto begin_of(Loader& loader) -> decltype(begin(loader)) {
   return begin(loader);
 }
 template <class Loader>
-auto end_of(Loader& loader) {
-  using std::end;
+auto end_of(Loader& loader) -> decltype(end(loader)) {
   return end(loader);
 }
+}  // namespace range_access
+using range_access::begin_of;
+using range_access::end_of;
+
 template <class Loader>
 concept BatchRange = requires(Loader& loader) {
   *begin_of(loader);

@@ -10,8 +10,8 @@
 //         on_train_end, on_fit_end, teardown
 //   validate:  setup, [...], on_validation_start, ..., on_validation_end, teardown
 //
-// Callbacks run in the order in which the Trainer was given them; those whose saves_checkpoints() is true run last,
-// so that what they save holds what the others did.
+// Callbacks run in the order in which the Trainer was given them, then the module's hook of that name; those whose
+// saves_checkpoints() is true run last, so that what they save holds what the others did.
 // What a hook throws ends the run: on_exception, teardown, and the exception reaches the caller of fit unchanged.
 // Threads: all hooks run on the thread that called fit.
 #pragma once

@@ -102,7 +102,8 @@ class Trainer {
            const std::optional<std::string>& ckpt_path = std::nullopt);
 
   // Runs validation_step over `loader`, in eval mode and without gradients, and returns the metrics it logged. With
-  // `ckpt_path` the weights and the callbacks' states come from there first. Errors as of fit.
+  // `ckpt_path` the weights and the callbacks' states come from there first; without, what a fit of the same module
+  // reached stays, and save_checkpoint saves it. Errors as of fit.
   template <class Module, class Loader>
   std::map<std::string, double> validate(Module&& module, Loader&& loader,
                                          const std::optional<std::string>& ckpt_path = std::nullopt);

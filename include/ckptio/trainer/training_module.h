@@ -66,7 +66,8 @@ class TrainingModule : public torch::nn::Module {
   virtual void on_train_epoch_start() {}
   virtual void on_train_epoch_end() {}
   virtual void on_validation_start() {}
-  virtual void on_validation_end() {}
+  // After the last batch: Trainer::callback_metrics() has the means, and more may be logged before callbacks look.
+  virtual void on_validation_epoch_end() {}
 
   // Whether names that only the checkpoint or only the module has are an error. The default implementation says yes.
   virtual bool strict_loading() const { return true; }

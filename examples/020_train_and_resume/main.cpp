@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// The main job: trains a small convolutional network on handwritten digits, saves a checkpoint every 40 steps, and,
+// started again after it died, goes on from the last one. With no arguments it shows that this is exact: see story.h.
+//
+//   ckptio_train_and_resume train FOLDER    trains in FOLDER, or goes on with what is there
+//   ckptio_train_and_resume [FOLDER]        the story: trains, is killed twice, resumes, compares
+#include <torch/torch.h>
+
+#include <iostream>
+
+#include "ckptio/formats/torch_checkpoint_io.h"
+#include "ckptio/trainer/every_n_train_steps.h"
+#include "ckptio/trainer/trainer.h"
+#include "digits.h"
+#include "story.h"
+
+using torch::data::samplers::RandomSampler;
+using torch::data::samplers::SequentialSampler;
+using Batch = torch::data::Example<>;
+
+class DigitsNet : public ckptio::TrainingModule {
+ public:
+  torch::Tensor forward(torch::Tensor x) {
+    x = torch::relu(conv1_->forward(x));
+    x = torch::max_pool2d(torch::relu(conv2_->forward(x)), 2);
+    x = torch::relu(fc1_->forward(dropout_->forward(x.flatten(1))));
+    return fc2_->forward(dropout_->forward(x));
+  }
+
+  torch::Tensor training_step(const Batch& batch, int64_t /*batch_idx*/) {
+    const auto loss = torch::cross_entropy_loss(forward(batch.data), batch.target);
+    log("train_loss", loss, {.on_epoch = true, .prog_bar = true});
+    return loss;
+  }
+
+  void validation_step(const Batch& batch, int64_t /*batch_idx*/) {
+    const auto logits = forward(batch.data);
+    log("val_loss", torch::cross_entropy_loss(logits, batch.target), {.prog_bar = true});
+    log("val_acc", (logits.argmax(1) == batch.target).to(torch::kFloat64).mean(), {.prog_bar = true});
+  }
+
+  ckptio::OptimizersAndSchedulers configure_optimizers() override {
+    auto adam = std::make_shared<torch::optim::Adam>(parameters(), 2e-3);
+    auto step_lr = std::make_shared<ckptio::StepLR>(*adam, /*step_size=*/6, /*gamma=*/0.5);
+    return {{adam}, {step_lr}};
+  }
+
+ private:
+  torch::nn::Conv2d conv1_ = register_module("conv1", torch::nn::Conv2d(torch::nn::Conv2dOptions(1, 16, 3).padding(1)));
+  torch::nn::Conv2d conv2_ =
+      register_module("conv2", torch::nn::Conv2d(torch::nn::Conv2dOptions(16, 32, 3).padding(1)));
+  torch::nn::Dropout dropout_ = register_module("dropout", torch::nn::Dropout(0.3));
+  torch::nn::Linear fc1_ = register_module("fc1", torch::nn::Linear(32 * 4 * 4, 256));
+  torch::nn::Linear fc2_ = register_module("fc2", torch::nn::Linear(256, 10));
+};
+
+template <class Sampler>
+auto make_loader(Digits::Part part) {
+  return torch::data::make_data_loader<Sampler>(Digits(part).map(torch::data::transforms::Stack<>()),
+                                                /*batch_size=*/32);
+}
+
+// `mishap`: how this run is to be killed, if at all.
+void train(const std::string& folder, const Mishap& mishap) {
+  torch::manual_seed(7);
+  auto net = std::make_shared<DigitsNet>();
+  auto train_loader = make_loader<RandomSampler>(Digits::Part::kTraining);
+  auto val_loader = make_loader<SequentialSampler>(Digits::Part::kValidation);
+
+  auto saver = std::make_shared<ckptio::EveryNTrainSteps>(ckptio::EveryNTrainStepsOptions{
+      .dirpath = folder + "/checkpoints", .every_n_train_steps = 40, .save_last_k = 3, .verbose = true});
+  auto plugin = std::make_shared<ckptio::TorchCheckpointIO>(mishap.storage());
+  ckptio::Trainer trainer({.max_epochs = 16,
+                           .print = [](std::string_view line) { std::cout << line << std::endl; },
+                           .callbacks = {saver, mishap.callback()},
+                           .plugins = {plugin}});
+
+  const auto last = ckptio::EveryNTrainSteps::last_checkpoint(folder + "/checkpoints");
+  trainer.fit(net, train_loader, val_loader, last);
+  trainer.save_checkpoint(folder + "/final.ckpt");
+}
+
+int main(int argc, char** argv) {
+  torch::set_num_threads(1);  // so that sums are made in one order on every machine
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  if (arguments.size() >= 2 && arguments[0] == "train") {
+    train(arguments[1], Mishap(arguments.size() > 2 ? arguments[2] : ""));
+    return 0;
+  }
+  return tell_story(argv[0], arguments.empty() ? "train_and_resume" : arguments[0]);
+}
