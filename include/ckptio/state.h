@@ -68,7 +68,7 @@ Dict state_dict(const torch::optim::Optimizer& optimizer);
 // dtypes, entries that are missing, unknown ones, and options that change the mathematics and have no counterpart here
 // (`maximize=True`, ...). Ignored: options that only change how Python runs the same arithmetic (foreach, fused,
 // capturable, differentiable), `param_names`, and what LR schedulers keep in a group.
-// Files of Pythons before 2.6 don't say whether they are Adam's or AdamW's; both take them.
+// Older Pythons' files don't say whether they are Adam's or AdamW's (`decoupled_weight_decay`); both take them.
 void load_state_dict(torch::optim::Optimizer& optimizer, const Dict& state_dict);
 
 // A type that keeps its own state: schedulers, metrics, yours. load_state_dict either applies all or throws and
