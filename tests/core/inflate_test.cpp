@@ -47,6 +47,32 @@ Inflated run_stream(const std::string& compressed, std::size_t size, std::size_t
   return inflated;
 }
 
+// Deflate's order: the first bit is the lowest of the first byte, numbers begin with their lowest bit.
+class BitWriter {
+ public:
+  BitWriter& put(unsigned value, int n_bits) {
+    for (int i = 0; i < n_bits; ++i, ++n_bits_) {
+      if (n_bits_ % 8 == 0) bytes_ += '\0';
+      bytes_.back() |= static_cast<char>((value >> i & 1) << (n_bits_ % 8));
+    }
+    return *this;
+  }
+  const std::string& bytes() const { return bytes_; }
+
+ private:
+  std::string bytes_;
+  int n_bits_ = 0;
+};
+
+// The head of a last, dynamic block with 257 literal codes, 1 distance code and all 19 lengths of length codes, of
+// which `lengths` gives the first ones in the order 16 17 18 0 8 7 9 6 10 5 11 4 12 3 13 2 14 1 15.
+BitWriter dynamic_block(const std::vector<unsigned>& lengths) {
+  BitWriter bits;
+  bits.put(1, 1).put(2, 2).put(0, 5).put(0, 5).put(15, 4);
+  for (std::size_t i = 0; i < 19; ++i) bits.put(i < lengths.size() ? lengths[i] : 0, 3);
+  return bits;
+}
+
 void check_fails(const std::string& compressed, std::size_t size, InflateResult expected) {
   CHECK(run(inflate_portable, compressed, size).result == expected);
   CHECK(run(inflate, compressed, size).result != InflateResult::ok);
@@ -111,6 +137,17 @@ TEST_CASE("Inflate.InvalidStreamsAreRefused", "[codec]") {
   check_fails(bytes_of("\xfd\xff\xff\xff\xff\xff\xff"), 100, InflateResult::bad_data);  // dynamic: too many codes
   check_fails(bytes_of("\x05\x00\x00\x00\x00\x00\x00"), 100,
               InflateResult::bad_data);  // dynamic: no code lengths at all
+}
+
+TEST_CASE("Inflate.CodesThatCannotBeAreRefused", "[codec]") {
+  const auto refused = [](BitWriter bits) { check_fails(bits.bytes(), 100, InflateResult::bad_data); };
+  refused(dynamic_block({1, 1, 1}));                   // more codes than their lengths allow
+  refused(dynamic_block({2, 2}));                      // half of the codes stand for nothing
+  refused(dynamic_block({1, 1}).put(0, 1).put(0, 2));  // repeats the length before the first
+  // Zeros only, 138 and 120 of them: no code for the end of the block.
+  refused(dynamic_block({0, 1, 1}).put(1, 1).put(127, 7).put(1, 1).put(109, 7));
+  // 138 and 138 zeros for 258 codes.
+  refused(dynamic_block({0, 1, 1}).put(1, 1).put(127, 7).put(1, 1).put(127, 7));
 }
 
 TEST_CASE("Inflate.ABombStopsAtTheClaimedSize", "[codec]") {

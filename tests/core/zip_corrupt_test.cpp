@@ -238,7 +238,13 @@ TEST_CASE("ZipCorrupt.AFalseClaimOfManyBytesCostsNoMemory", "[zip][corrupt]") {
     const rlimit limit{1u << 30, 1u << 30};
     if (::setrlimit(RLIMIT_AS, &limit) != 0) return 1;
 #endif
-    return error_of(bytes).find("the compressed data") != std::string::npos ? 0 : 2;
+    const ZipReader reader(memory_source("bad.pt", bytes.data(), bytes.size()));
+    try {
+      reader.read(reader.records()[0]);
+      return 2;
+    } catch (const CorruptError&) {
+      return 0;
+    }
   });
   CHECK(child.wait() == 0);
 }
