@@ -41,7 +41,7 @@ class DigitsNet : public ckptio::TrainingModule {
 
   ckptio::OptimizersAndSchedulers configure_optimizers() override {
     auto adam = std::make_shared<torch::optim::Adam>(parameters(), 2e-3);
-    auto step_lr = std::make_shared<ckptio::StepLR>(*adam, /*step_size=*/4, /*gamma=*/0.5);
+    auto step_lr = std::make_shared<ckptio::StepLR>(*adam, /*step_size=*/6, /*gamma=*/0.5);
     return {{adam}, {step_lr}};
   }
 
@@ -70,7 +70,7 @@ void train(const std::string& folder, const Mishap& mishap) {
   auto saver = std::make_shared<ckptio::EveryNTrainSteps>(ckptio::EveryNTrainStepsOptions{
       .dirpath = folder + "/checkpoints", .every_n_train_steps = 40, .save_last_k = 3, .verbose = true});
   auto plugin = std::make_shared<ckptio::TorchCheckpointIO>(mishap.storage());
-  ckptio::Trainer trainer({.max_epochs = 10,
+  ckptio::Trainer trainer({.max_epochs = 16,
                            .print = [](std::string_view line) { std::cout << line << std::endl; },
                            .callbacks = {saver, mishap.callback()},
                            .plugins = {plugin}});

@@ -95,7 +95,7 @@ class LRScheduler {
 
   // Python's keys and types.
   Dict state_dict() const;
-  // Takes a state_dict() of the same class, from C++ or Python, also from Pythons before 2.13 (`verbose` is ignored).
+  // Takes a state_dict() of the same class, from C++ or Python, also from older Pythons (`verbose` is ignored).
   // Sizes and factors are replaced by the saved ones, as in Python.
   void load_state_dict(const Dict& state);
   // The checking half of load_state_dict, for loads of several objects.

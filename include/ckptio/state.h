@@ -9,6 +9,7 @@
 #pragma once
 
 #include <torch/nn/module.h>
+#include <torch/nn/pimpl.h>
 #include <torch/optim/optimizer.h>
 
 #include <concepts>
@@ -36,11 +37,22 @@ struct IncompatibleKeys {
 // children, in the order they were registered. Shared ones appear under each of their names; undefined ones not at
 // all. LibTorch knows no non-persistent buffers: all of them are in it.
 Dict state_dict(const torch::nn::Module& module);
+// The same of a module holder (torch::nn::Linear, ...).
+template <class Contained>
+Dict state_dict(const torch::nn::ModuleHolder<Contained>& holder) {
+  return state_dict(static_cast<const torch::nn::Module&>(*holder));
+}
 
 // Copies `state_dict` into the module, from whatever device. Another shape or dtype, an entry that is no tensor, and
 // a tensor without data (meta) are always a MismatchError; names that only one side has are if `strict`, and are
 // returned otherwise. Where two names share a tensor, the later one's value stays, as in Python.
 IncompatibleKeys load_state_dict(torch::nn::Module& module, const Dict& state_dict, bool strict = true);
+// The same into a module holder.
+template <class Contained>
+IncompatibleKeys load_state_dict(torch::nn::ModuleHolder<Contained> holder, const Dict& state_dict,
+                                 bool strict = true) {
+  return load_state_dict(static_cast<torch::nn::Module&>(*holder), state_dict, strict);
+}
 
 // {"state": {0: {"step": ..., ...}, ...}, "param_groups": [{"lr": ..., ..., "params": [0, 1, ...]}, ...]} with the
 // keys and types that Python's optimizer of the same name writes (torch 2.13). For SGD, Adam, AdamW, RMSprop, Adagrad
@@ -56,7 +68,7 @@ Dict state_dict(const torch::optim::Optimizer& optimizer);
 // dtypes, entries that are missing, unknown ones, and options that change the mathematics and have no counterpart here
 // (`maximize=True`, ...). Ignored: options that only change how Python runs the same arithmetic (foreach, fused,
 // capturable, differentiable), `param_names`, and what LR schedulers keep in a group.
-// Files of Pythons before 2.6 don't say whether they are Adam's or AdamW's; both take them.
+// Older Pythons' files don't say whether they are Adam's or AdamW's (`decoupled_weight_decay`); both take them.
 void load_state_dict(torch::optim::Optimizer& optimizer, const Dict& state_dict);
 
 // A type that keeps its own state: schedulers, metrics, yours. load_state_dict either applies all or throws and
@@ -148,6 +160,19 @@ concept ObjectRange =
   detail::make_entry(**std::ranges::begin(objects));
 };
 
+// A pointer to one object: shared_ptr, a module holder (torch::nn::Linear), ...
+template <class P>
+concept ObjectPointer = !Stateful<std::remove_cvref_t<P>> && requires(std::remove_reference_t<P> & pointer) {
+  make_entry(*pointer);
+  static_cast<bool>(pointer);
+};
+
+template <ObjectPointer P>
+StateEntry make_entry_of(P& pointer) {
+  if (!static_cast<bool>(pointer)) throw ValueError("State: a pointer to an object is null");
+  return make_entry(*pointer);
+}
+
 }  // namespace detail
 
 // References to the live objects of a run under the names they have in a checkpoint. Borrows: what it names must
@@ -165,6 +190,9 @@ class State {
   State(torch::optim::Optimizer& optimizer) : root_(detail::make_entry(optimizer)) {}
   template <Stateful T>
   requires(!std::same_as<T, State>) State(T& object) : root_(detail::make_entry(object)) {}
+  // The same, by a pointer of any kind or a module holder; null is a ValueError.
+  template <detail::ObjectPointer P>
+  State(P&& pointer) : root_(detail::make_entry_of(pointer)) {}
 
   // Names an object. A name that is there already is a ValueError, as is adding to a State of one object.
   State& add(std::string name, torch::nn::Module& module) { return add(std::move(name), detail::make_entry(module)); }
@@ -174,6 +202,10 @@ class State {
   template <Stateful T>
   State& add(std::string name, T& object) {
     return add(std::move(name), detail::make_entry(object));
+  }
+  template <detail::ObjectPointer P>
+  State& add(std::string name, P&& pointer) {
+    return add(std::move(name), detail::make_entry_of(pointer));
   }
   // Names a list of objects, given by pointers of any kind: std::vector<torch::optim::Optimizer*>, or of
   // std::shared_ptr, std::unique_ptr, ...; a List in the checkpoint. The objects are taken now: later changes of the

@@ -9,7 +9,6 @@
 #include <exception>
 #include <typeinfo>
 
-#include "ckptio/storage/local_storage.h"
 #include "codec/zip_reader.h"
 #include "formats/storage_mapper.h"
 #include "formats/torch_archive.h"
@@ -165,7 +164,7 @@ detail::TorchArchive load_archive(const RandomAccessFile& file, const std::strin
 
 }  // namespace
 
-TorchCheckpointIO::TorchCheckpointIO() : TorchCheckpointIO(std::make_shared<LocalStorage>()) {}
+TorchCheckpointIO::TorchCheckpointIO() : TorchCheckpointIO(default_storage()) {}
 
 TorchCheckpointIO::TorchCheckpointIO(std::shared_ptr<StorageBackend> storage) : storage_(std::move(storage)) {
   if (!storage_) throw ValueError("TorchCheckpointIO: the storage is null");

@@ -210,7 +210,7 @@ void LRScheduler::plan_load(const Dict& state, const std::string& prefix, detail
     }
   }
   for (const auto& [key, value] : state) {
-    // Pythons before 2.7 wrote `verbose`.
+    // Older Pythons wrote `verbose`.
     const bool is_known = key == Value("verbose") ||
                           std::ranges::any_of(known, [&](const Field& field) { return key == Value(field.key); });
     if (is_known) continue;
@@ -825,7 +825,7 @@ std::vector<double> ReduceLROnPlateau::get_lr() { return last_lr_; }
 
 std::vector<LRScheduler::Field> ReduceLROnPlateau::fields() {
   Field default_min_lr = field("default_min_lr", default_min_lr_);
-  default_min_lr.required = false;  // Pythons before 2.6 don't write it
+  default_min_lr.required = false;  // older Pythons don't write it
   return {field("factor", factor_),
           default_min_lr,
           field("min_lrs", min_lrs_),

@@ -118,7 +118,7 @@ StateKey per_element(std::string key, Field field, Needed needed) {
             return tensor.defined() ? std::optional<Value>(tensor.detach()) : std::nullopt;
           },
           [field](OptimizerParamState& state, const Value& value, const Place& place) {
-            // Python before 2.0 wrote None for a buffer not made yet.
+            // Older Pythons wrote None for a buffer not made yet.
             if (value.is_null()) return Problem();
             return copy_tensor(value, place.param.sizes(), place.param, field(static_cast<State&>(state)));
           },

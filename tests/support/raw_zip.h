@@ -24,7 +24,7 @@ using Override = std::optional<T>;
 
 inline std::string le(std::uint64_t value, int n_bytes) {
   std::string bytes;
-  for (int i = 0; i < n_bytes; ++i) bytes += static_cast<char>(value >> (8 * i) & 0xFF);
+  for (int i = 0; i < n_bytes; ++i) bytes += static_cast<char>(i < 8 ? value >> (8 * i) & 0xFF : 0);
   return bytes;
 }
 

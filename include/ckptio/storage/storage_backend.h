@@ -75,4 +75,7 @@ class StorageBackend {
   virtual std::vector<std::string> list(const std::string& path) const = 0;
 };
 
+// Where formats keep checkpoints unless told otherwise: a new LocalStorage, durable.
+std::shared_ptr<StorageBackend> default_storage();
+
 }  // namespace ckptio

@@ -58,3 +58,16 @@ TEST_CASE("TorchScript archives are read as data, and refused where reading woul
   }
   CHECK_FALSE(archives.canary());
 }
+
+TEST_CASE("Python's torch.jit.load reads a checkpoint of ours", "[interop]") {
+  if (!test::has_python()) return;
+  const test::TempFolder folder;
+  const auto base = torch::arange(6, torch::kFloat);
+  TorchCheckpointIO().save_checkpoint({{"epoch", 3},
+                                       {"none", nullptr},
+                                       {"state_dict", Dict{{"w", base.view({2, 3})}, {"alias", base}}},
+                                       {"optimizer_states", List{Dict{{"state", Dict{{0, "zero"}}}}}},
+                                       {"betas", Tuple{0.9, 0.999}}},
+                                      folder / "x.ckpt");
+  test::run_python(CKPTIO_TORCHSCRIPT_DIR "/read_checkpoint.py", {folder / "x.ckpt"});
+}

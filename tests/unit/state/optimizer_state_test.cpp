@@ -201,7 +201,7 @@ TEST_CASE("What Python writes beside the mathematics is taken: tensors as lr, sp
   group(state, 0)["differentiable"] = true;
   group(state, 0)["initial_lr"] = 0.5;
   group(state, 0)["param_names"] = List{"a", "b", "c", "d", "e"};
-  group(state, 0).mutable_as<Dict>().erase("decoupled_weight_decay");  // Python before 2.6
+  group(state, 0).mutable_as<Dict>().erase("decoupled_weight_decay");  // as older Pythons wrote it
   load_state_dict(adamw, state);
   CHECK(options.lr() == 0.25);  // the object that was there before
   CHECK(options.weight_decay() == 0);

@@ -67,6 +67,20 @@ struct Run {
 
 }  // namespace
 
+TEST_CASE("Objects are named by reference, by any pointer and by a module holder alike", "[state]") {
+  torch::nn::Linear holder(3, 2);
+  const auto shared = std::make_shared<torch::optim::SGD>(holder->parameters(), 0.1);
+  State state;
+  state.add("reference", *holder).add("holder", holder).add("shared", shared);
+  const Dict saved = state.state_dict();
+  CHECK(saved.at("reference") == saved.at("holder"));
+  CHECK(saved.at("shared") == Value(state_dict(*shared)));
+  CHECK(State(holder).state_dict() == state_dict(holder));
+  CHECK(load_state_dict(holder, state_dict(*holder)).missing_keys.empty());
+  CHECK_THROWS_AS(State(torch::nn::Linear(nullptr)), ValueError);
+  CHECK_THROWS_AS(state.add("null", std::shared_ptr<torch::optim::SGD>()), ValueError);
+}
+
 TEST_CASE("A State saves and restores modules, optimizers, schedulers, generators and types of the user's as one",
           "[state]") {
   Run run;
