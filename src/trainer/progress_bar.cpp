@@ -30,10 +30,15 @@ std::string metrics_text(const Trainer& trainer, const char* separator) {
   return text.str();
 }
 
+// Filled in proportion; with an unknown end a block that wanders.
 std::string bar(std::int64_t n_done, std::optional<std::int64_t> n_all) {
-  if (!n_all || *n_all == 0) return "";
+  constexpr std::int64_t kBlockWidth = 3;
   std::string text(kBarWidth, '.');
-  std::fill_n(text.begin(), kBarWidth * std::min(n_done, *n_all) / *n_all, '#');
+  if (n_all && *n_all > 0) {
+    std::fill_n(text.begin(), kBarWidth * std::min(n_done, *n_all) / *n_all, '#');
+  } else {
+    std::fill_n(text.begin() + n_done % (kBarWidth - kBlockWidth + 1), kBlockWidth, '#');
+  }
   return text.insert(0, "[").append("]  ");
 }
 
