@@ -34,7 +34,8 @@ class WritableFile {
 
   // Makes the bytes the content of the path, all at once: a reader at any moment finds the old file or the new
   // one, whole. On return the new content survives a power cut, where the backend promises durability and it was
-  // not turned off. On IoError the old file is whole. Requires: called once, after the last append().
+  // not turned off. On IoError the old file is whole; or, where only the last step failed, which makes the change
+  // survive a power cut, the new one is: the message then says so. Requires: called once, after the last append().
   virtual void commit() = 0;
 };
 
@@ -68,7 +69,8 @@ class StorageBackend {
   // True where a file or a folder of that name can be seen by readers.
   virtual bool exists(const std::string& path) const = 0;
 
-  // Removes the file, or the folder with all that is in it. Nothing there is not an error.
+  // Removes the file, or the folder with all that is in it. Nothing there is not an error. After a power cut what was
+  // removed may be there again, whole.
   virtual void remove(const std::string& path) = 0;
 
   // Names (not paths) of the files and folders directly inside `path`, sorted; empty where nothing is there.
