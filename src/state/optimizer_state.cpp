@@ -58,6 +58,16 @@ OptionKey option(std::string key, Field field) {
   return result;
 }
 
+// An option whose field LibTorch uses as a size without looking at it.
+OptionKey positive(OptionKey key) {
+  key.load = [load = std::move(key.load)](OptimizerOptions& options, const Value& value) -> Problem {
+    if (value.is<std::int64_t>() && value.as<std::int64_t>() < 1)
+      return "1 or more expected, found " + to_string(value);
+    return load(options, value);
+  };
+  return key;
+}
+
 OptionKey constant(std::string key, Value value) {
   return {std::move(key), OptionKey::Role::kConstant, std::move(value), {}, {}};
 }
@@ -393,7 +403,7 @@ OptimizerKind lbfgs() {
        option<Options>("max_eval", CKPTIO_FIELD(max_eval)),
        option<Options>("tolerance_grad", CKPTIO_FIELD(tolerance_grad)),
        option<Options>("tolerance_change", CKPTIO_FIELD(tolerance_change)),
-       option<Options>("history_size", CKPTIO_FIELD(history_size)),
+       positive(option<Options>("history_size", CKPTIO_FIELD(history_size))),
        option<Options>("line_search_fn", CKPTIO_FIELD(line_search_fn))},
       {lbfgs_number<std::int64_t>("func_evals", CKPTIO_FIELD(func_evals), true),
        lbfgs_number<std::int64_t>("n_iter", CKPTIO_FIELD(n_iter), true), lbfgs_work(),

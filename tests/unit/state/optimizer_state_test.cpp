@@ -256,6 +256,9 @@ TEST_CASE("LBFGS's history must be whole", "[state][optimizer]") {
                  {"state[0]['d']: shape [47] expected, found [3]", "state[0]['ro']: as many items as old_dirs",
                   "state[0]['al']: history_size (4) items expected, found 1", "state[0]['n_iter']: int expected",
                   "unexpected (1)", "state[1]"});
+  Dict without_history = clone(good);
+  group(without_history, 0)["history_size"] = 0;
+  check_contains(load_error(lbfgs, without_history), {"param_groups[0]['history_size']: 1 or more expected, found 0"});
   CHECK(Value(state_dict(lbfgs)) == Value(good));
 }
 
