@@ -23,7 +23,6 @@
 #include <initializer_list>
 #include <iosfwd>
 #include <iterator>
-#include <limits>
 #include <list>
 #include <memory>
 #include <optional>

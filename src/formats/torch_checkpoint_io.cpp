@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ckptio/formats/torch_checkpoint_io.h"
 
-#include <cxxabi.h>
+#include <c10/util/Type.h>
 #include <torch/serialize.h>
 
 #include <cctype>
-#include <cstdlib>
 #include <exception>
 #include <typeinfo>
 
@@ -94,9 +93,7 @@ void require_torch_archive(const detail::ZipReader& zip, const std::string& path
 
 // "MyCheckpointIO", without namespaces.
 std::string class_name(const std::type_info& type) {
-  const std::unique_ptr<char, decltype(&std::free)> name(abi::__cxa_demangle(type.name(), nullptr, nullptr, nullptr),
-                                                         &std::free);
-  const std::string full = name ? name.get() : type.name();
+  const std::string full = c10::demangle(type.name());
   const std::size_t scope = full.rfind("::");
   return scope == std::string::npos ? full : full.substr(scope + 2);
 }
