@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// Archive: a checkpoint file of any format that we read ourselves: its objects as inert data, and its storages' bytes.
+//
+//   torch.save's zip file   data.pkl and data/N; any order, padding, deflate and byte order
+//   torch.save's old file   five pickles, then the storages (before torch 1.6)
+//   LibTorch's archive      torch::save of tensors, modules, optimizers, Checkpoints; TorchScript files, their data
+//   alone safetensors             header and data
+//
+// Opening reads and checks everything but the storages' contents: structure, bounds, geometry, sizes of records against
+// those of storages. Contents are checked against their CRC-32 as they are read (safetensors and the old format have
+// none). Memory: the objects; storages are read where the caller wants them. Threads: any number may read from one
+// Archive if the source allows it. Errors: CorruptError, UnsupportedError; messages name the file, the record, the
+// byte, what was found and expected.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "codec/byte_source.h"
+#include "codec/object.h"
+#include "codec/zip_reader.h"
+
+namespace ckptio::detail {
+
+enum class ArchiveFormat : std::uint8_t { python, python_legacy, libtorch, safetensors };
+
+const char* describe(ArchiveFormat format);  // "Python's torch.save (zip)" ...
+
+// Which format the first bytes (and for a zip its names) show; nullopt where it is none of them.
+std::optional<ArchiveFormat> sniff_format(const ByteSource& source);
+
+// Where a storage's bytes stand.
+struct StorageRecord {
+  std::string name;                  // for messages: "archive/data/0"
+  std::uint64_t data_offset = 0;     // in the file; of a stored record the bytes themselves, to map or to read at once
+  std::uint64_t n_bytes = 0;         // of the storage, decompressed
+  bool is_stored = true;             // false: deflated
+  bool swap_bytes = false;           // saved in the other byte order than this machine's
+  std::optional<std::uint32_t> crc;  // none: there is nothing to check against
+  std::int64_t zip_record = -1;      // index into zip()->records(), or -1
+};
+
+class Archive {
+ public:
+  // Picks the format by the bytes. UnsupportedError where it is none, which says what was found.
+  static Archive open(ByteSource source);
+  static Archive open(ByteSource source, ArchiveFormat format);
+
+  ArchiveFormat format() const { return format_; }
+  const ByteSource& source() const { return source_; }
+  const ObjectGraph& graph() const { return graph_; }
+  const Object& root() const { return *graph_.root; }
+  // One for each of graph().storages.
+  const std::vector<StorageRecord>& storages() const { return storages_; }
+  // safetensors: the header's __metadata__, in its order.
+  const std::vector<std::pair<std::string, std::string>>& metadata() const { return metadata_; }
+  // The archive as a zip, or null.
+  const ZipReader* zip() const { return zip_.get(); }
+
+  // Reads storage `index` into `destination`, which has room for its n_bytes: decompressed, checked, in this machine's
+  // byte order. On error it holds anything.
+  void read_storage(std::size_t index, void* destination) const;
+
+  // Checks the content as read_storage does, with a few MB of memory. False where there was nothing to check against.
+  bool verify_storage(std::size_t index) const;
+
+ private:
+  Archive() = default;
+  ByteSource source_;
+  ArchiveFormat format_ = ArchiveFormat::python;
+  ObjectGraph graph_;
+  std::unique_ptr<ZipReader> zip_;
+  std::vector<StorageRecord> storages_;
+  std::vector<std::pair<std::string, std::string>> metadata_;
+};
+
+}  // namespace ckptio::detail

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// ZipLayout: where every byte of a zip archive will stand, before the first is written.
+//
+// The bytes are exactly those that PyTorch's writer (miniz within caffe2/serialize/inline_container.cc, 2.13) makes:
+// stored records, data on a multiple of 64 bytes by an extra field "FB", data descriptors, Zip64 where needed, the
+// Zip64 end record always. Only the CRCs are missing, and they stand behind the data; so records can be written in any
+// order, by any number of threads, each at its offset.
+// A value; threads may read one at the same time.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace ckptio::detail {
+
+class ZipLayout {
+ public:
+  struct Record {
+    std::string name;
+    std::uint64_t size = 0;           // bytes of data
+    std::uint64_t header_offset = 0;  // begin of the local header
+    std::uint64_t data_offset = 0;    // a multiple of the alignment
+    std::uint64_t end_offset = 0;     // after the data descriptor: where the next record's header begins
+  };
+
+  explicit ZipLayout(std::uint64_t alignment = 64);  // a power of two
+
+  // Adds a record behind the others. Requires: the name is new, and valid UTF-8 of at most 65535 bytes.
+  void add(std::string name, std::uint64_t n_bytes);
+
+  const std::vector<Record>& records() const { return records_; }
+  std::uint64_t directory_offset() const;  // where directory() goes: behind the last record
+  std::uint64_t file_size() const;
+
+  // The bytes from header_offset to data_offset.
+  std::string header(std::size_t index) const;
+  // The bytes from the data's end to end_offset; empty for an empty record.
+  std::string descriptor(std::size_t index, std::uint32_t crc) const;
+  // The central directory and the end records, one CRC per record.
+  std::string directory(const std::vector<std::uint32_t>& crcs) const;
+
+ private:
+  std::uint64_t alignment_;
+  std::vector<Record> records_;
+};
+
+}  // namespace ckptio::detail
