@@ -52,8 +52,8 @@ TEST_CASE("torch's plain types become what they are") {
 TEST_CASE("An OrderedDict keeps what Python code set on it") {
   CHECK(text_of(doc(ordered_dict() + dict({str("_metadata"), "}"}) + "b")) == "odict{}+{'_metadata': {}}");
   CHECK(text_of(doc(ordered_dict() + "Nb")) == "odict{}");
-  for (const std::string& state : {"]", "K\x01", "}K\x01Ns", "}X\x09\0\0\0__class__Ns"}) {
-    CHECK_FALSE(error_of(doc(ordered_dict() + std::string(state) + "b")).empty());
+  for (const char* state : {"]", "K\x01", "}K\x01Ns"}) {
+    CHECK_FALSE(error_of(doc(ordered_dict() + state + "b")).empty());
   }
 }
 

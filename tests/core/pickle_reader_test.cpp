@@ -26,7 +26,7 @@ TEST_CASE("An integer of any length is read, and has one form in memory") {
   CHECK(text_of(doc("\x8a\x00"s)) == "0");
   CHECK(text_of(doc("\x8a\x01\xff"s)) == "-1");
   CHECK(text_of(doc("\x8a\x02\xff\x00"s)) == "255");
-  CHECK(text_of(doc("\x8a\x0a" + "\x05" + std::string(9, '\0'))) == "5");
+  CHECK(text_of(doc("\x8a\x0a\x05" + std::string(9, '\0'))) == "5");
   CHECK(text_of(doc("\x8b\x03\x00\x00\x00\x00\x00\xff"s)) == "-65536");
   CHECK(text_of(doc("\x8a\x08" + std::string(7, '\0') + "\x80")) == "-9223372036854775808");
   CHECK(text_of(doc("\x8a\x09" + std::string(8, '\xff') + "\x00"s)) == "bigint.255.255.255.255.255.255.255.255.0");
@@ -117,24 +117,24 @@ TEST_CASE("An equal key keeps its place and gets the new value") {
   CHECK(last(integer(1), number(1)) == "{1: 3, 'x': 2}");
   CHECK(last(integer(1), kTrue) == "{1: 3, 'x': 2}");
   CHECK(last(number(0), number(-0.0)) == "{0.0: 3, 'x': 2}");
-  CHECK(last(number(0x1p64), "\x8a\x09" + std::string(8, '\0') + "\x01") == "{1.8446744073709552e+19: 3, 'x': 2}");
-  CHECK(last(number(-0x1p70), "\x8a\x09" + std::string(8, '\0') + "\xc0") == "{-1.1805916207174113e+21: 3, 'x': 2}");
-  CHECK(last(call("builtins", "complex", {number(2), number(0)}), integer(2)) == "{...: 3, 'x': 2}");
+  CHECK(last(number(0x1p64), "\x8a\x09" + std::string(8, '\0') + "\x01") == "{18446744073709551616.0: 3, 'x': 2}");
+  CHECK(last(number(-0x1p70), "\x8a\x09" + std::string(8, '\0') + "\xc0") == "{-1180591620717411303424.0: 3, 'x': 2}");
+  CHECK(last(call("builtins", "complex", {number(2), number(0)}), integer(2)) == "{complex(2.000000, 0.000000): 3, 'x': 2}");
   CHECK(last(integers({1, 2}), tuple({number(1), integer(2)})) == "{(1, 2): 3, 'x': 2}");
   CHECK(last(integers({1, 2}), call("torch", "Size", {integers({1, 2})})) == "{(1, 2): 3, 'x': 2}");
-  CHECK(last("(K\x01K\x02\x91", "(K\x02K\x01\x91") == "{...: 3, 'x': 2}");
+  CHECK(last("(K\x01K\x02\x91", "(K\x02K\x01\x91") == "{frozenset{1, 2}: 3, 'x': 2}");
 }
 
 TEST_CASE("Keys that Python keeps apart stay apart") {
   CHECK(text_of(doc(dict({integer(1), "N", str("1"), "N", latin1_bytes("1"), "N", "N", "N", tuple({integer(1)}), "N",
                           "(K\x01\x91", "N"}))) ==
-        "{1: None, '1': None, b'1': None, None: None, (1,): None, ...: None}");
+        "{1: None, '1': None, b'1': None, None: None, (1,): None, frozenset{1}: None}");
   CHECK(text_of(doc(dict({number(0.5), "N", number(-0.5), "N", integer(0), "N"}))) ==
         "{0.5: None, -0.5: None, 0: None}");
   // NaN is not equal to itself, but a container finds the very object again.
   CHECK(text_of(doc(dict({"Fnan\n", "K\x01", "Fnan\n", "K\x02"}))) == "{nan: 1, nan: 2}");
   CHECK(text_of(doc(dict({"Fnan\nq\x01", "K\x01", "h\x01", "K\x02"}))) == "{nan: 2}");
-  CHECK(text_of(doc(dict({tensor(), "K\x01", tensor(), "K\x02"}))) == "{...: 1, ...: 2}");
+  CHECK(text_of(doc(dict({tensor(), "K\x01", tensor(), "K\x02"}))) == "{a tensor: 1, a tensor: 2}");
 }
 
 TEST_CASE("What Python cannot hash is no key") {
@@ -145,7 +145,7 @@ TEST_CASE("What Python cannot hash is no key") {
 }
 
 TEST_CASE("A shared tuple as a key takes no exponential time") {
-  std::string body = ")q" + little(0, 1);
+  std::string body = ")q" + little(0, 1) + "0";
   for (unsigned char i = 0; i < 200; ++i) {
     body += "h" + little(i, 1) + "h" + little(i, 1) + "\x86q" + little(i + 1u, 1) + "0";
   }
