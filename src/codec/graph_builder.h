@@ -115,6 +115,7 @@ class GraphBuilder {
   // As Python's containers do: an equal key keeps its place and its first object, and gets the new value. CorruptError
   // for keys that Python cannot hash.
   void set_item(Object* dict, Object* key, Object* value);
+  void set_items(Object* dict, const std::vector<Object*>& keys_and_values);  // in turn
   void add_item(Object* set, Object* item);
 
   // The storage that a persistent id names; `class_object` is its class.
@@ -138,6 +139,8 @@ class GraphBuilder {
   std::uint32_t key_id_of(std::string content);
   std::uint32_t key_id_of_string(std::string_view text);
   std::uint32_t key_id_of_object(const Object* key, std::uint32_t id);
+  bool all_differ(const std::vector<Object*>& keys_and_values);
+  void index_items(const Object* container);
   // Position of the key in the container, or a new one.
   std::pair<std::uint32_t, bool> find_item(const Object* container, const Object* key, std::size_t n_items);
 

@@ -185,13 +185,56 @@ std::uint32_t GraphBuilder::key_id(const Object* key) {
   }
 }
 
+// A container that was filled at once is not in the table; when more comes, it must be.
+void GraphBuilder::index_items(const Object* container) {
+  const auto number = static_cast<std::uint32_t>(container_numbers_.size());
+  if (!container_numbers_.try_emplace(container, number).second) return;
+  charge(kPositionBytes);
+  std::uint32_t position = 0;
+  const auto add = [&](const Object* key) {
+    charge(kPositionBytes);
+    positions_.emplace(std::uint64_t{number} << 32 | key_id(key), position++);
+  };
+  if (const auto* dict = container->get<ObjectDict>()) {
+    for (const auto& item : dict->items) add(item.first);
+  } else {
+    for (const Object* item : container->get<ObjectSet>()->items) add(item);
+  }
+}
+
 std::pair<std::uint32_t, bool> GraphBuilder::find_item(const Object* container, const Object* key,
                                                        std::size_t n_items) {
-  const std::uint64_t number =
-      container_numbers_.try_emplace(container, static_cast<std::uint32_t>(container_numbers_.size())).first->second;
+  index_items(container);
+  const std::uint64_t number = container_numbers_.at(container);
   const auto [place, is_new] = positions_.try_emplace(number << 32 | key_id(key), static_cast<std::uint32_t>(n_items));
   if (is_new) charge(kPositionBytes);
   return {place->second, is_new};
+}
+
+// Whether no key is equal to another one.
+bool GraphBuilder::all_differ(const std::vector<Object*>& keys_and_values) {
+  std::vector<std::uint32_t> ids;
+  ids.reserve(keys_and_values.size() / 2);
+  for (std::size_t i = 0; i < keys_and_values.size(); i += 2) ids.push_back(key_id(keys_and_values[i]));
+  std::sort(ids.begin(), ids.end());
+  return std::adjacent_find(ids.begin(), ids.end()) == ids.end();
+}
+
+// Most dicts get all their items at once, and none twice: those need no place in the table.
+void GraphBuilder::set_items(Object* dict, const std::vector<Object*>& keys_and_values) {
+  auto& items = dict->get<ObjectDict>()->items;
+  const bool is_plain = items.empty() && container_numbers_.count(dict) == 0 && all_differ(keys_and_values);
+  if (is_plain) {
+    charge_items(keys_and_values.size());
+    items.reserve(keys_and_values.size() / 2);
+  }
+  for (std::size_t i = 0; i < keys_and_values.size(); i += 2) {
+    if (is_plain) {
+      items.emplace_back(keys_and_values[i], keys_and_values[i + 1]);
+    } else {
+      set_item(dict, keys_and_values[i], keys_and_values[i + 1]);
+    }
+  }
 }
 
 void GraphBuilder::set_item(Object* dict, Object* key, Object* value) {

@@ -487,14 +487,9 @@ void PickleMachine::set_items(std::vector<Object*> items) {
   if (!target->is<ObjectDict>() && (opaque == nullptr || opaque->state != nullptr)) {
     builder_.fail("keys and values for " + describe_object(*target) + " found, a dict expected");
   }
-  if (opaque != nullptr) builder_.charge_items(items.size());
-  for (std::size_t i = 0; i < items.size(); i += 2) {
-    if (opaque != nullptr) {
-      opaque->entries.emplace_back(items[i], items[i + 1]);
-    } else {
-      builder_.set_item(target, items[i], items[i + 1]);
-    }
-  }
+  if (opaque == nullptr) return builder_.set_items(target, items);
+  builder_.charge_items(items.size());
+  for (std::size_t i = 0; i < items.size(); i += 2) opaque->entries.emplace_back(items[i], items[i + 1]);
 }
 
 void PickleMachine::add_items(std::vector<Object*> items) {

@@ -119,10 +119,18 @@ TEST_CASE("An equal key keeps its place and gets the new value") {
   CHECK(last(number(0), number(-0.0)) == "{0.0: 3, 'x': 2}");
   CHECK(last(number(0x1p64), "\x8a\x09" + std::string(8, '\0') + "\x01") == "{18446744073709551616.0: 3, 'x': 2}");
   CHECK(last(number(-0x1p70), "\x8a\x09" + std::string(8, '\0') + "\xc0") == "{-1180591620717411303424.0: 3, 'x': 2}");
-  CHECK(last(call("builtins", "complex", {number(2), number(0)}), integer(2)) == "{complex(2.000000, 0.000000): 3, 'x': 2}");
+  CHECK(last(call("builtins", "complex", {number(2), number(0)}), integer(2)) ==
+        "{complex(2.000000, 0.000000): 3, 'x': 2}");
   CHECK(last(integers({1, 2}), tuple({number(1), integer(2)})) == "{(1, 2): 3, 'x': 2}");
   CHECK(last(integers({1, 2}), call("torch", "Size", {integers({1, 2})})) == "{(1, 2): 3, 'x': 2}");
   CHECK(last("(K\x01K\x02\x91", "(K\x02K\x01\x91") == "{frozenset{1, 2}: 3, 'x': 2}");
+}
+
+TEST_CASE("An equal key is found whenever it comes") {
+  CHECK(text_of(doc("}K\x01NsK\x01K\x05s")) == "{1: 5}");
+  CHECK(text_of(doc("}(K\x01NK\x02Nu(K\x03NK\x01K\x05u")) == "{1: 5, 2: None, 3: None}");
+  CHECK(text_of(doc("}(K\x01NK\x01K\x07u(K\x03Nu(K\x01K\x05u")) == "{1: 5, 3: None}");
+  CHECK(text_of(doc("\x8f(K\x02K\x01\x90(K\x03K\x02\x90", 4)) == "set{2, 1, 3}");
 }
 
 TEST_CASE("Keys that Python keeps apart stay apart") {
