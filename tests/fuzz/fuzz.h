@@ -16,6 +16,7 @@
 
 namespace ckptio::test {
 
+void fuzz_safetensors(const std::uint8_t* data, std::size_t n_bytes);
 void fuzz_zip(const std::uint8_t* data, std::size_t n_bytes);
 
 // No ckptio::Error, so that nothing takes it for a refusal.

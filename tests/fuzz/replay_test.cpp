@@ -43,3 +43,4 @@ void replay(const std::string& name, const Target& target) {
 }  // namespace
 
 TEST_CASE("Fuzz.InputsOfZipAreReadOrRefused", "[fuzz]") { replay("zip", fuzz_zip); }
+TEST_CASE("Fuzz.InputsOfSafetensorsAreReadOrRefused", "[fuzz]") { replay("safetensors", fuzz_safetensors); }
