@@ -5,6 +5,7 @@
 
 #ifdef CKPTIO_HAVE_JSON
 
+#include <algorithm>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -43,6 +44,17 @@ class CountingIterator {
   std::size_t* n_read_;
 };
 
+// Of "[json.exception...] parse error at line 1, column 3: syntax error ... - invalid literal; last read: '...';
+// expected
+// ..." the part from "syntax error" on, without what was read: that is as the file has it, and may be all of it.
+std::string shortened(std::string_view what) {
+  what = what.substr(0, std::min(what.find("; last read: "), what.find(" parsing '")));  // the latter: of a number
+  const std::size_t column = what.find(", column ");
+  const std::size_t begin =
+      what.find(column == std::string_view::npos ? "] " : ": ", column == std::string_view::npos ? 0 : column);
+  return std::string(begin == std::string_view::npos ? what : what.substr(begin + 2));
+}
+
 // Hands nlohmann's events on.
 class Events : public nlohmann::json_sax<Json> {
  public:
@@ -63,11 +75,8 @@ class Events : public nlohmann::json_sax<Json> {
   bool end_object() override { return end(JsonContainer::object); }
   bool start_array(std::size_t) override { return begin(JsonContainer::array); }
   bool end_array() override { return end(JsonContainer::array); }
-  bool parse_error(std::size_t position, const std::string& token, const nlohmann::detail::exception& error) override {
-    // Its message quotes all of the last token, which may be the whole file.
-    const std::string what = token.size() <= 100 ? error.what() : "not JSON";
-    const std::size_t id = what.find("] ");
-    throw JsonError(position == 0 ? 0 : position - 1, what.substr(id == std::string::npos ? 0 : id + 2));
+  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& error) override {
+    throw JsonError(position == 0 ? 0 : position - 1, shortened(error.what()));
   }
 
  private:

@@ -13,8 +13,8 @@ namespace {
 
 constexpr std::size_t kHeaderOffset = 8;  // behind the length
 
-// name -> field -> shape: the format has no deeper.
-constexpr std::size_t kMaxDepth = 3;
+// name -> field -> shape, and one more, of which the handler can say what it is not.
+constexpr std::size_t kMaxDepth = 4;
 
 // A header of 100 MB could describe several GiB of objects. So each is counted, with some room for what vectors
 // reserve and what is made of it later; a header within the limit may hold half a million tensors.

@@ -65,7 +65,7 @@ TEST_CASE("Tensors are written by dtype, in the library's order, then by name") 
 
 TEST_CASE("Names are sorted by their bytes and escaped as the library does") {
   std::vector<SafetensorsTensor> tensors;
-  for (const std::string name :
+  for (const std::string& name :
        {std::string("\0", 1), std::string("\x1f"), std::string("\x7f"), std::string("\"\\/"),
         std::string("\xe2\x80\xa8"), std::string("\xc3\xa9\xf0\x9f\x98\x80"), std::string("\b\t\n\f\r")}) {
     tensors.push_back({name, DType::uint8, {0}});

@@ -290,7 +290,7 @@ TEST_CASE("The bytes of a tensor are those of its shape and dtype, counted witho
 
 TEST_CASE("Metadata of a safetensors file that are no strings are refused") {
   CHECK_THAT(error_of(file_of(R"({"__metadata__":{"a":1}})")),
-             ContainsSubstring("'__metadata__' at byte 29: the value of 'a' is no string"));
+             ContainsSubstring("'__metadata__' at byte 30: the value of 'a' is no string"));
   CHECK_THAT(error_of(file_of(R"({"__metadata__":{"a":null}})")), ContainsSubstring("is no string"));
   CHECK_THAT(error_of(file_of(R"({"__metadata__":{"a":{}}})")), ContainsSubstring("expected a string"));
   CHECK_THAT(error_of(file_of(R"({"__metadata__":null})")),
