@@ -17,7 +17,8 @@
 //                          is a str "ckptio.<kind>": bytes, int (beyond int64), dict (with other keys), undefined,
 //                          meta, view (a tensor of another dtype on the storage of a given one), tuple. The version
 //                          is 2 where it holds one of: ordered_dict, counter (an OrderedDict or Counter), set,
-//                          frozenset, size, bytearray, dtype, device, layout, qscheme, storage. An Opaque is a TypeError.
+//                          frozenset, size, bytearray, dtype, device, layout, qscheme, storage. An Opaque is a
+//                          TypeError.
 //   ckptio_locations       list of str: the device ("cuda:0", ...) of each storage in the order of first appearance;
 //                          only there if one was not on the CPU.
 // Tensors keep dtype, shape, strides and requires_grad; those that share a storage share it after loading; a storage
