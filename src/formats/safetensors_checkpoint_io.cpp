@@ -7,17 +7,17 @@
 #include "ckptio/formats/safetensors_checkpoint_io.h"
 
 #include <ATen/ATen.h>
-#include <c10/util/Type.h>
 
 #include <algorithm>
-#include <bit>
 #include <new>
-#include <typeinfo>
 #include <unordered_map>
 
+#include "codec/archive.h"
 #include "codec/json_text.h"
 #include "codec/safetensors_file.h"
 #include "codec/zip_directory.h"
+#include "formats/archive_storages.h"
+#include "formats/checkpoint_file.h"
 #include "formats/safetensors_sharing.h"
 #include "formats/safetensors_structure.h"
 #include "formats/tensor_writer.h"
@@ -26,24 +26,13 @@ namespace ckptio {
 
 namespace {
 
+using detail::Archive;
 using detail::NamedTensor;
 using detail::ObjectTensor;
 using detail::Problems;
-using detail::SafetensorsFile;
 using detail::SafetensorsMetadata;
 using detail::TensorSharing;
 using detail::ViewOf;
-
-// Small tensors that stand side by side are read at once.
-constexpr std::uint64_t kReadBytes = 4 << 20;
-constexpr std::uint64_t kSmallBytes = 256 << 10;
-
-// "MyCheckpointIO", without namespaces.
-std::string class_name(const std::type_info& type) {
-  const std::string full = c10::demangle(type.name());
-  const std::size_t scope = full.rfind("::");
-  return scope == std::string::npos ? full : full.substr(scope + 2);
-}
 
 void require_json(const std::string& action, const std::string& path) {
   if (detail::has_json()) return;
@@ -94,7 +83,7 @@ bool tells_aliases(const std::map<std::string, std::string>& metadata, const std
   return std::map<std::string, std::string>(found.begin(), found.end()) == expected;
 }
 
-Draft make_draft(const Checkpoint& checkpoint, const std::string& path, const SafetensorsOptions& options) {
+Draft make_draft(const Checkpoint& checkpoint, const std::string& path, const SafetensorsCheckpointIOOptions& options) {
   Problems problems;
   const detail::StructureDraft structure(checkpoint, options.plain_values, problems);
   const std::vector<NamedTensor>& tensors = structure.tensors();
@@ -127,64 +116,12 @@ void write(const Draft& draft, StorageBackend& storage, const std::string& path)
   file->commit();
 }
 
-detail::ByteSource source_of(const RandomAccessFile& file, const std::string& path) {
-  return {path, file.size(), [&file](std::uint64_t offset, void* destination, std::size_t n_bytes) {
-            file.read_at(offset, destination, n_bytes);
-          }};
-}
-
-std::unique_ptr<RandomAccessFile> open_checkpoint(const StorageBackend& storage, const std::string& path) {
-  try {
-    return storage.open(path);
-  } catch (const NotFoundError&) {
-    throw NotFoundError("Checkpoint file not found: " + path);
-  }
-}
-
-// Reads every storage, in the order of the file.
-std::vector<c10::Storage> read_storages(const RandomAccessFile& file,
-                                        const std::vector<detail::StorageRecord>& records) {
-  std::vector<c10::Storage> storages;
-  std::vector<std::size_t> order;
-  for (const auto& record : records) {
-    order.push_back(order.size());
-    storages.push_back(at::empty({static_cast<std::int64_t>(record.n_bytes)}, at::kByte).storage());
-  }
-  const auto end_of = [&](std::size_t index) { return records[index].data_offset + records[index].n_bytes; };
-  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return std::pair(records[a].data_offset, end_of(a)) < std::pair(records[b].data_offset, end_of(b));
-  });
-  std::vector<char> gathered;
-  for (std::size_t first = 0; first < order.size();) {
-    const std::uint64_t begin = records[order[first]].data_offset;
-    std::size_t next = first + 1;
-    if (records[order[first]].n_bytes < kSmallBytes) {
-      while (next < order.size() && records[order[next]].n_bytes < kSmallBytes &&
-             end_of(order[next]) - begin <= kReadBytes)
-        ++next;
-    }
-    if (next == first + 1) {
-      const std::uint64_t n_bytes = records[order[first]].n_bytes;
-      if (n_bytes > 0) file.read_at(begin, storages[order[first]].mutable_data(), n_bytes);
-    } else {
-      gathered.resize(end_of(order[next - 1]) - begin);
-      if (!gathered.empty()) file.read_at(begin, gathered.data(), gathered.size());
-      for (std::size_t i = first; i < next; ++i) {
-        const auto from = gathered.begin() + static_cast<std::ptrdiff_t>(records[order[i]].data_offset - begin);
-        std::copy_n(from, records[order[i]].n_bytes, static_cast<char*>(storages[order[i]].mutable_data()));
-      }
-    }
-    first = next;
-  }
-  return storages;
-}
-
 // The tensors of a file, by name.
 class FileTensors {
  public:
-  FileTensors(const SafetensorsFile& file, std::vector<c10::Storage> storages, const std::string& path)
+  FileTensors(const Archive& archive, std::vector<c10::Storage> storages, const std::string& path)
       : storages_(std::move(storages)), path_(path) {
-    for (const auto& [name, tensor] : file.graph.root->get<detail::ObjectDict>()->items) {
+    for (const auto& [name, tensor] : archive.root().get<detail::ObjectDict>()->items) {
       by_name_.emplace(name->get<detail::ObjectString>()->utf8, tensor->get<ObjectTensor>());
     }
   }
@@ -245,17 +182,20 @@ class FileTensors {
   const std::string& path_;
 };
 
-Checkpoint flat_checkpoint(const SafetensorsFile& file, FileTensors& tensors) {
+Checkpoint flat_checkpoint(const Archive& archive, FileTensors& tensors) {
   Checkpoint checkpoint;
-  for (const auto& [key, tensor] : file.graph.root->get<detail::ObjectDict>()->items) {
+  for (const auto& [key, tensor] : archive.root().get<detail::ObjectDict>()->items) {
     const std::string& name = key->get<detail::ObjectString>()->utf8;
     checkpoint[name] = tensors.make({name});
   }
   const auto has_tensor = [&](const std::string& name) { return tensors.has(name); };
-  for (const auto& [name, kept] : aliases_in(file.metadata.value_or(SafetensorsMetadata{}), has_tensor)) {
-    checkpoint[name] = tensors.make({kept});
-  }
+  for (const auto& [name, kept] : aliases_in(archive.metadata(), has_tensor)) checkpoint[name] = tensors.make({kept});
   return checkpoint;
+}
+
+Archive open_archive(const RandomAccessFile& file, const std::string& path) {
+  require_json("read", path);
+  return Archive::open(detail::source_of(file, path), detail::ArchiveFormat::safetensors);
 }
 
 // What LibTorch and the standard library throw, as errors of ours.
@@ -274,17 +214,18 @@ auto translated(const std::string& action, const std::string& path, Body body) {
 
 }  // namespace
 
-SafetensorsCheckpointIO::SafetensorsCheckpointIO() : SafetensorsCheckpointIO(SafetensorsOptions{}) {}
+SafetensorsCheckpointIO::SafetensorsCheckpointIO() : SafetensorsCheckpointIO(default_storage()) {}
 
-SafetensorsCheckpointIO::SafetensorsCheckpointIO(SafetensorsOptions options)
-    : SafetensorsCheckpointIO(default_storage(), std::move(options)) {}
+SafetensorsCheckpointIO::SafetensorsCheckpointIO(std::shared_ptr<StorageBackend> storage) {
+  if (!storage) throw ValueError("SafetensorsCheckpointIO: the storage is null");
+  options_.storage = std::move(storage);
+}
 
-SafetensorsCheckpointIO::SafetensorsCheckpointIO(std::shared_ptr<StorageBackend> storage, SafetensorsOptions options)
-    : storage_(std::move(storage)), options_(std::move(options)) {
-  if (!storage_) throw ValueError("SafetensorsCheckpointIO: the storage is null");
+SafetensorsCheckpointIO::SafetensorsCheckpointIO(SafetensorsCheckpointIOOptions options)
+    : options_(std::move(options)) {
+  if (!options_.storage) options_.storage = default_storage();
   if (options_.metadata.contains(std::string(detail::kStructureKey))) {
-    throw ValueError(
-        "SafetensorsCheckpointIO: the metadata may not have the key 'ckptio.structure', which it uses itself");
+    throw ValueError("SafetensorsCheckpointIO: 'ckptio.structure' is not free for metadata: it is written by ckptio");
   }
 }
 
@@ -292,28 +233,19 @@ SafetensorsCheckpointIO::~SafetensorsCheckpointIO() = default;
 
 void SafetensorsCheckpointIO::save_checkpoint(const Checkpoint& checkpoint, const std::string& path,
                                               const std::optional<Dict>& storage_options) {
-  if (storage_options) {
-    throw TypeError(
-        "`Trainer.save_checkpoint(..., storage_options=...)` with `storage_options` arg is not supported for `" +
-        class_name(typeid(*this)) +
-        "`. Please implement your custom `CheckpointIO` to define how you'd like to use "
-        "`storage_options`.");
-  }
+  detail::refuse_storage_options(storage_options, typeid(*this));
   require_json("save", path);
-  translated("save", path, [&] { write(make_draft(checkpoint, path, options_), *storage_, path); });
+  translated("save", path, [&] { write(make_draft(checkpoint, path, options_), *options_.storage, path); });
 }
 
 std::optional<Checkpoint> SafetensorsCheckpointIO::load_checkpoint(const std::string& path,
                                                                    const LoadOptions& options) {
-  const auto file = open_checkpoint(*storage_, path);
-  require_json("read", path);
+  const auto file = detail::open_checkpoint_file(*options_.storage, path);
   return translated("read", path, [&] {
-    const SafetensorsFile parsed = detail::read_safetensors(source_of(*file, path));
-    std::vector<c10::Storage> storages = read_storages(*file, parsed.storages);
-    for (c10::Storage& storage : storages) storage = options.map_location.map(storage, "cpu");
-    FileTensors tensors(parsed, std::move(storages), path);
-    const std::string* structure = parsed.metadata ? find_metadata(*parsed.metadata, detail::kStructureKey) : nullptr;
-    if (structure == nullptr) return flat_checkpoint(parsed, tensors);
+    const Archive archive = open_archive(*file, path);
+    FileTensors tensors(archive, detail::read_storages(archive, *file, options), path);
+    const std::string* structure = find_metadata(archive.metadata(), detail::kStructureKey);
+    if (structure == nullptr) return flat_checkpoint(archive, tensors);
     Checkpoint checkpoint =
         detail::read_structure(path, *structure, [&](const ViewOf& view) { return tensors.make(view); });
     tensors.require_all_used();
@@ -322,16 +254,14 @@ std::optional<Checkpoint> SafetensorsCheckpointIO::load_checkpoint(const std::st
 }
 
 std::map<std::string, std::string> SafetensorsCheckpointIO::load_metadata(const std::string& path) const {
-  const auto file = open_checkpoint(*storage_, path);
-  require_json("read", path);
+  const auto file = detail::open_checkpoint_file(*options_.storage, path);
   std::map<std::string, std::string> metadata;
-  for (const auto& [key, value] :
-       detail::read_safetensors(source_of(*file, path)).metadata.value_or(SafetensorsMetadata{})) {
+  for (const auto& [key, value] : open_archive(*file, path).metadata()) {
     if (key != detail::kStructureKey) metadata[key] = value;
   }
   return metadata;
 }
 
-void SafetensorsCheckpointIO::remove_checkpoint(const std::string& path) { storage_->remove(path); }
+void SafetensorsCheckpointIO::remove_checkpoint(const std::string& path) { options_.storage->remove(path); }
 
 }  // namespace ckptio

@@ -116,17 +116,22 @@ class StructureDraft::Writer {
     for (const auto& [key, value] : checkpoint) {
       draft_.is_flat_ = draft_.is_flat_ && key.is<std::string>() && value.is<at::Tensor>();
     }
-    dict(checkpoint, "", nullptr);
+    typed_dict(checkpoint, "", nullptr);
     draft_.pieces_.push_back(text_ + "}");
   }
 
  private:
   void item(const Value& value, const std::string& name) {
     if (const auto* tensor = value.get_if<at::Tensor>()) return this->tensor(*tensor, name, value);
-    if (const auto* entries = value.get_if<Dict>()) return dict(*entries, name, &value);
+    if (const auto* entries = value.get_if<Dict>()) return typed_dict(*entries, name, &value);
     if (const auto* items = value.get_if<List>()) return sequence(*items, name, value);
-    if (const auto* items = value.get_if<Tuple>()) return in_tag("$tuple", [&] { sequence(*items, name, value); });
+    const auto* tuple = value.get_if<Tuple>();
+    if (tuple != nullptr && !tuple->is_size()) return in_tag("$tuple", [&] { sequence(*tuple, name, value); });
     if (plain_values_ == PlainValues::refuse) return refuse(value, "is " + std::string(value.type_name()));
+    if (tuple != nullptr) return in_tag("$size", [&] { sequence(*tuple, name, value); });
+    if (const auto* set = value.get_if<Set>()) {
+      return in_tag(set->is_frozen() ? "$frozenset" : "$set", [&] { sequence(*set, name, value); });
+    }
     if (const auto* text = value.get_if<std::string>()) return string(*text, value);
     text_ += plain_text(value);
   }
@@ -141,8 +146,12 @@ class StructureDraft::Writer {
       return tagged("$complex", "[" + float_text(held->real()) + "," + float_text(held->imag()) + "]");
     }
     if (const auto* held = value.get_if<Bytes>()) return tagged("$bytes", json_quote(to_hex(held->view())));
+    if (const auto* held = value.get_if<ByteArray>()) return tagged("$bytearray", json_quote(to_hex(held->view())));
     if (const auto* held = value.get_if<BigInt>()) return big_int(*held, value);
-    refuse(value, "is " + std::string(value.type_name()));
+    if (const auto* held = value.get_if<c10::ScalarType>()) return tagged("$dtype", json_quote(dtype_name(*held)));
+    if (const auto* held = value.get_if<c10::Device>()) return tagged("$device", json_quote(held->str()));
+    const auto* opaque = value.get_if<Opaque>();
+    refuse(value, opaque != nullptr ? "an object of " + opaque->class_name() : "is " + std::string(value.type_name()));
     return "null";
   }
 
@@ -194,6 +203,22 @@ class StructureDraft::Writer {
   }
 
   // `value`: that holds the Dict; null for the checkpoint.
+  void typed_dict(const Dict& entries, const std::string& name, const Value* value) {
+    if (entries.type() == DictType::dict) return dict(entries, name, value);
+    in_tag(entries.type() == DictType::counter ? "$counter" : "$ordered_dict", [&] {
+      text_ += "[";
+      dict(entries, name, value);
+      text_ += ",";
+      // Versions of modules, and the like: not what those who refuse plain values mean.
+      if (plain_values_ == PlainValues::refuse) {
+        text_ += "{}";
+      } else {
+        typed_dict(entries.attributes(), child_name(name, "__dict__"), value);
+      }
+      text_ += "]";
+    });
+  }
+
   void dict(const Dict& entries, const std::string& name, const Value* value) {
     if (!enter(value)) return;
     bool is_object = true;
@@ -330,6 +355,8 @@ class StructureHandler final : public JsonHandler {
       throw;
     } catch (const Error& error) {  // values refuse what is put into them
       fail(error.what());
+    } catch (const c10::Error& error) {  // as c10::Device does
+      fail(error.what_without_backtrace());
     }
   }
 
@@ -395,6 +422,14 @@ class StructureHandler final : public JsonHandler {
       return Tuple(std::make_move_iterator(items.begin()), std::make_move_iterator(items.end()));
     }
     if (tag == "$dict") return dict(held.mutable_as<List>());
+    if (tag == "$ordered_dict") return typed_dict(held.mutable_as<List>(), DictType::ordered_dict);
+    if (tag == "$counter") return typed_dict(held.mutable_as<List>(), DictType::counter);
+    if (tag == "$size") return Tuple::make_size(held.as<std::vector<std::int64_t>>());
+    if (tag == "$set") return set(held.as<List>());
+    if (tag == "$frozenset") return Set::make_frozen(set(held.as<List>()));
+    if (tag == "$bytearray") return ByteArray(from_hex(held.as<std::string>()));
+    if (tag == "$dtype") return dtype(held.as<std::string>());
+    if (tag == "$device") return c10::Device(held.as<std::string>());
     if (tag == "$bytes") return Bytes(from_hex(held.as<std::string>()));
     if (tag == "$int") return integer(held.as<std::string>());
     if (tag == "$float") return not_finite(held.as<std::string>());
@@ -411,6 +446,29 @@ class StructureHandler final : public JsonHandler {
       insert(dict, items.at(0), std::move(items.at(1)));
     }
     return dict;
+  }
+
+  Dict typed_dict(List& parts, DictType type) const {
+    if (parts.size() != 2) fail("a dictionary is no pair of entries and attributes");
+    Dict dict = std::move(parts.at(0).mutable_as<Dict>());
+    dict.set_type(type);
+    Dict& attributes = parts.at(1).mutable_as<Dict>();
+    if (!attributes.empty()) dict.attributes() = std::move(attributes);
+    return dict;
+  }
+
+  Set set(const List& items) const {
+    Set set;
+    for (const Value& item : items) {
+      if (!set.insert(item)) fail("the item " + quote_name(to_string(item)) + " comes twice");
+    }
+    return set;
+  }
+
+  Value dtype(const std::string& name) const {
+    const auto found = dtype_named(name);
+    if (!found) fail("the dtype " + quote_name(name));
+    return static_cast<c10::ScalarType>(*found);
   }
 
   static Value integer(const std::string& digits) {

@@ -24,7 +24,12 @@ constexpr const char* kPath = "x.safetensors";
 struct Memory {
   std::shared_ptr<MemoryStorage> storage = std::make_shared<MemoryStorage>();
   SafetensorsCheckpointIO io;
-  explicit Memory(SafetensorsOptions options = {}) : io(storage, std::move(options)) {}
+  explicit Memory(SafetensorsCheckpointIOOptions options = {}) : io(with_storage(std::move(options))) {}
+
+  SafetensorsCheckpointIOOptions with_storage(SafetensorsCheckpointIOOptions options) const {
+    options.storage = storage;
+    return options;
+  }
 
   std::string saved(const Checkpoint& checkpoint) {
     io.save_checkpoint(checkpoint, kPath);
@@ -39,7 +44,7 @@ struct Memory {
 
 // The message of what a save throws.
 template <class E>
-std::string save_error(const Checkpoint& checkpoint, SafetensorsOptions options = {}) {
+std::string save_error(const Checkpoint& checkpoint, SafetensorsCheckpointIOOptions options = {}) {
   Memory memory(std::move(options));
   try {
     memory.io.save_checkpoint(checkpoint, kPath);
@@ -309,7 +314,8 @@ TEST_CASE("All that the format cannot hold is listed, and nothing is written", "
 }
 
 TEST_CASE("Plain values can be refused: all are listed", "[safetensors]") {
-  const SafetensorsOptions refuse{.plain_values = PlainValues::refuse};
+  SafetensorsCheckpointIOOptions refuse;
+  refuse.plain_values = PlainValues::refuse;
   const auto message = save_error<TypeError>(
       {{"epoch", 3}, {"w", torch::rand({2})}, {"hparams", Dict{{"lr", 0.1}, {"name", "x"}}}}, refuse);
   CHECK_THAT(message, ContainsSubstring("checkpoint['epoch'] (is int); checkpoint['hparams']['lr'] (is float); "
