@@ -12,8 +12,9 @@ namespace ckptio::detail {
 
 namespace {
 
-// What LibTorch's operators may expect of a tensor's address: the size of its largest item, a complex<double>.
-constexpr std::uint64_t kMappedAlignment = 16;
+// What LibTorch's operators may expect of a tensor's address: the size of its items. Of bytes that may be anything,
+// that of the largest, a complex<double>.
+std::uint64_t alignment_of(const StorageInfo& info) { return info.untyped ? 16 : item_size(info.dtype); }
 
 [[noreturn]] void throw_no_memory(const Archive& archive, const StorageRecord& record) {
   throw IoError("cannot read '" + archive.source().name + "': not enough memory for the " +
@@ -33,9 +34,10 @@ c10::Storage make_storage(const Archive& archive, const StorageRecord& record) {
 }
 
 // The storage's bytes where they are mapped, or nullopt where they must be read.
-std::optional<c10::Storage> map_storage(const StorageRecord& record, const std::shared_ptr<void>& mapped) {
+std::optional<c10::Storage> map_storage(const StorageRecord& record, const StorageInfo& info,
+                                        const std::shared_ptr<void>& mapped) {
   const bool can_map = mapped && record.is_stored && !record.swap_bytes && record.n_bytes > 0 &&
-                       record.data_offset % kMappedAlignment == 0;
+                       record.data_offset % alignment_of(info) == 0;
   if (!can_map) return std::nullopt;
   auto* owner = new std::shared_ptr<void>(mapped);
   at::DataPtr data(
@@ -70,7 +72,7 @@ std::vector<c10::Storage> read_storages(const Archive& archive, const RandomAcce
       storages[index] = make_meta_storage(record);
       continue;
     }
-    std::optional<c10::Storage> storage = map_storage(record, mapped);
+    std::optional<c10::Storage> storage = map_storage(record, archive.graph().storages[index], mapped);
     if (!storage) {
       storage = make_storage(archive, record);
       if (record.n_bytes > 0) archive.read_storage(index, storage->mutable_data());

@@ -5,8 +5,8 @@
 
 #include <filesystem>
 
-#include "ckptio/load_checkpoint.h"
 #include "ckptio/formats/torch_checkpoint_io.h"
+#include "ckptio/load_checkpoint.h"
 #include "ckptio/storage/local_storage.h"
 #include "ckptio/storage/memory_storage.h"
 #include "support/catch.h"
@@ -49,27 +49,28 @@ TEST_CASE("Every kind of value comes back equal from a Python file, types and or
   Dict ordered{{"z", 1}, {"a", torch::ones({2})}};
   ordered.set_type(DictType::ordered_dict);
   ordered.attributes()["_metadata"] = Dict{{"", Dict{{"version", 1}}}};
-  const Checkpoint original{{"int", 3},
-                            {"negative", std::numeric_limits<std::int64_t>::min()},
-                            {"big", BigInt("-123456789012345678901234567890")},
-                            {"double", 0.1},
-                            {"inf", -std::numeric_limits<double>::infinity()},
-                            {"nan", std::nan("")},
-                            {"bool", true},
-                            {"none", nullptr},
-                            {"complex", std::complex<double>(1, -2)},
-                            {"string", std::string("nul\0 quote\" line\n \xc3\xa9", 20)},
-                            {"surrogate", "\xed\xa0\x80"},
-                            {"bytes", List{Bytes("\x00\xff\x80", 3), Bytes(), ByteArray("ab"), ByteArray()}},
-                            {"empty", List{Dict{}, List{}, Tuple{}, "", Set{}, Tuple::make_size({})}},
-                            {"nested", List{1, 2.5, Tuple{1, Tuple{2}, List{nullptr}}}},
-                            {"ints", Dict{{3, "three"}, {-1, "minus one"}}},
-                            {"keys", Dict{{"a", 1}, {2, "b"}, {nullptr, 4}, {Tuple{1, "x"}, 5}, {0.5, 6}, {torch::kInt, 7}}},
-                            {"sets", List{Set{1, "x", Tuple{2}}, Set::make_frozen({1}), Dict{{Set::make_frozen({2}), 1}}}},
-                            {"size", Tuple::make_size({2, 3})},
-                            {"torch", List{torch::kBFloat16, c10::Device("cuda:1"), c10::kSparseCsr, c10::kPerTensorAffine}},
-                            {"ordered", ordered},
-                            {"", "a key of no characters"}};
+  const Checkpoint original{
+      {"int", 3},
+      {"negative", std::numeric_limits<std::int64_t>::min()},
+      {"big", BigInt("-123456789012345678901234567890")},
+      {"double", 0.1},
+      {"inf", -std::numeric_limits<double>::infinity()},
+      {"nan", std::nan("")},
+      {"bool", true},
+      {"none", nullptr},
+      {"complex", std::complex<double>(1, -2)},
+      {"string", std::string("nul\0 quote\" line\n \xc3\xa9", 20)},
+      {"surrogate", "\xed\xa0\x80"},
+      {"bytes", List{Bytes("\x00\xff\x80", 3), Bytes(), ByteArray("ab"), ByteArray()}},
+      {"empty", List{Dict{}, List{}, Tuple{}, "", Set{}, Tuple::make_size({})}},
+      {"nested", List{1, 2.5, Tuple{1, Tuple{2}, List{nullptr}}}},
+      {"ints", Dict{{3, "three"}, {-1, "minus one"}}},
+      {"keys", Dict{{"a", 1}, {2, "b"}, {nullptr, 4}, {Tuple{1, "x"}, 5}, {0.5, 6}, {torch::kInt, 7}}},
+      {"sets", List{Set{1, "x", Tuple{2}}, Set::make_frozen({1}), Dict{{Set::make_frozen({2}), 1}}}},
+      {"size", Tuple::make_size({2, 3})},
+      {"torch", List{torch::kBFloat16, c10::Device("cuda:1"), c10::kSparseCsr, c10::kPerTensorAffine}},
+      {"ordered", ordered},
+      {"", "a key of no characters"}};
   const Value loaded = round_trip(original, {.weights_only = true});
   CHECK(loaded == original);
   CHECK(to_string(loaded) == to_string(original));
@@ -82,12 +83,22 @@ TEST_CASE("Tensors of every kind come back equal from a Python file", "[python]"
   torch::manual_seed(3);
   const auto matrix = torch::randn({4, 6});
   const auto sparse = torch::eye(4);
-  List tensors{matrix.t(), matrix.slice(1, 1, 5, 2), torch::randn({1, 3}).expand({4, 3}), torch::empty({3, 0}), torch::tensor(1),
-               torch::randn({2}, torch::kComplexDouble).conj(), at::imag(torch::randn({2}, torch::kComplexFloat).conj()),
-               torch::empty({2, 3}, torch::TensorOptions().device(torch::kMeta)), sparse.to_sparse(), sparse.to_sparse_csr(),
-               sparse.to_sparse_csc(), sparse.to_sparse_bsr({2, 2}), sparse.to_sparse_bsc({2, 2}),
+  List tensors{matrix.t(),
+               matrix.slice(1, 1, 5, 2),
+               torch::randn({1, 3}).expand({4, 3}),
+               torch::empty({3, 0}),
+               torch::tensor(1),
+               torch::randn({2}, torch::kComplexDouble).conj(),
+               at::imag(torch::randn({2}, torch::kComplexFloat).conj()),
+               torch::empty({2, 3}, torch::TensorOptions().device(torch::kMeta)),
+               sparse.to_sparse(),
+               sparse.to_sparse_csr(),
+               sparse.to_sparse_csc(),
+               sparse.to_sparse_bsr({2, 2}),
+               sparse.to_sparse_bsc({2, 2}),
                torch::quantize_per_tensor(torch::randn({3}), 0.1, 3, torch::kQUInt8),
-               torch::quantize_per_channel(torch::randn({2, 3}), torch::tensor({0.1, 0.2}), torch::tensor({0, 1}), 0, torch::kQInt8),
+               torch::quantize_per_channel(torch::randn({2, 3}), torch::tensor({0.1, 0.2}), torch::tensor({0, 1}), 0,
+                                           torch::kQInt8),
                at::_nested_tensor_from_tensor_list({torch::randn({2, 3}), torch::randn({1, 3})}),
                torch::randn({2}).set_requires_grad(true)};
   for (int type = 0; type < static_cast<int>(c10::ScalarType::NumOptions); ++type) {
@@ -110,7 +121,10 @@ TEST_CASE("Tensors of every kind come back equal from a Python file", "[python]"
 
 TEST_CASE("Tensors that share a storage, under one dtype or several, share it after loading", "[python]") {
   const auto base = torch::arange(8, torch::kFloat);
-  const Checkpoint original{{"base", base}, {"row", base.view({2, 4}).select(0, 1)}, {"words", base.view(torch::kInt)}, {"apart", base.clone()},
+  const Checkpoint original{{"base", base},
+                            {"row", base.view({2, 4}).select(0, 1)},
+                            {"words", base.view(torch::kInt)},
+                            {"apart", base.clone()},
                             {"storage", TypedStorage{base.storage(), torch::kFloat}}};
   const Value loaded = round_trip(original, {.weights_only = true});
   CHECK(loaded.at("row") == original.at("row"));
@@ -145,9 +159,12 @@ TEST_CASE("The serialization id can be given", "[python]") {
   CHECK_THROWS_AS(PythonCheckpointIO(std::shared_ptr<StorageBackend>()), ValueError);
 }
 
-TEST_CASE("An object of an unknown class is kept as data, read as data, and refused where weights_only is asked", "[python]") {
+TEST_CASE("An object of an unknown class is kept as data, read as data, and refused where weights_only is asked",
+          "[python]") {
   const auto weight = torch::ones({2});
-  const auto hparams = Opaque::make_object("argparse.Namespace", {{"lr", 0.1}, {"weight", weight}, {"inner", Opaque::make_call("pathlib.PosixPath", {"/", "a"})}});
+  const auto hparams = Opaque::make_object(
+      "argparse.Namespace",
+      {{"lr", 0.1}, {"weight", weight}, {"inner", Opaque::make_call("pathlib.PosixPath", {"/", "a"})}});
   const Checkpoint original{{"epoch", 1}, {"weight", weight}, {"hyper_parameters", hparams}};
   PythonCheckpointIO io(std::make_shared<MemoryStorage>());
   io.save_checkpoint(original, "x.ckpt");
@@ -170,7 +187,8 @@ TEST_CASE("An object of an unknown class is kept as data, read as data, and refu
 TEST_CASE("What an Opaque holds outlives the file, the checkpoint and its other tensors", "[python]") {
   Value fields;
   {
-    const Value loaded = round_trip(Dict{{"other", torch::zeros({1000})}, {"object", Opaque::make_object("a.B", {{"w", torch::ones({2})}})}});
+    const Value loaded = round_trip(
+        Dict{{"other", torch::zeros({1000})}, {"object", Opaque::make_object("a.B", {{"w", torch::ones({2})}})}});
     fields = loaded.at("object").as<Opaque>().fields();
   }
   CHECK(fields.at("w") == torch::ones({2}));
@@ -180,7 +198,8 @@ TEST_CASE("storage_options, missing files and what is no checkpoint are refused 
   const test::TempFolder folder;
   PythonCheckpointIO io;
   CHECK_THROWS_AS(io.save_checkpoint({}, folder / "x", Dict{}), TypeError);
-  CHECK_THROWS_WITH(io.load_checkpoint(folder / "none.ckpt"), Equals("Checkpoint file not found: " + (folder / "none.ckpt")));
+  CHECK_THROWS_WITH(io.load_checkpoint(folder / "none.ckpt"),
+                    Equals("Checkpoint file not found: " + (folder / "none.ckpt")));
   CHECK_THROWS_AS(io.load_checkpoint(folder / "none.ckpt"), NotFoundError);
   io.save_value(torch::ones({2}), folder / "deep/er/tensor.pt");
   CHECK_THROWS_AS(io.load_checkpoint(folder / "deep/er/tensor.pt"), TypeError);
