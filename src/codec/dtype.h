@@ -63,13 +63,14 @@ struct DTypeInfo {
   DType dtype;
   std::string_view name;           // PyTorch's, without "torch.": "float32"
   std::string_view storage_class;  // of package torch, "FloatStorage"; empty: kept in an UntypedStorage
-  std::uint8_t item_size;  // bytes per element of a tensor's shape; of packed sub-byte types those of their unit
-  std::uint8_t swap_size;  // bytes that change places between byte orders: half of item_size for complex types
+  std::uint8_t item_size;        // bytes per element of a tensor's shape; of packed sub-byte types those of their unit
+  std::uint8_t swap_size;        // bytes that change places between byte orders: half of item_size for complex types
+  std::string_view scalar_type;  // c10's: "Float"; LibTorch names every storage after it, "UInt16Storage"
 };
 
 const DTypeInfo& dtype_info(DType dtype);
 std::optional<DType> dtype_named(std::string_view name);                   // "float32", also aliases such as "float"
-std::optional<DType> dtype_of_storage_class(std::string_view class_name);  // "FloatStorage"
+std::optional<DType> dtype_of_storage_class(std::string_view class_name);  // "FloatStorage", also "UInt16Storage"
 
 inline std::uint64_t item_size(DType dtype) { return dtype_info(dtype).item_size; }
 inline std::string_view dtype_name_of(DType dtype) { return dtype_info(dtype).name; }

@@ -186,13 +186,22 @@ struct ObjectGraph {
   ObjectGraph& operator=(const ObjectGraph&) = delete;
 };
 
+// The objects that `object` refers to, in the order of the tree: of a dict key, value, key, value, ..., then its
+// attributes. For walks with a stack of their own. child() may be null.
+std::size_t n_children(const Object& object);
+const Object* child(const Object& object, std::size_t index);
+
+// "a list", "an integer", "the global 'os.system'": for messages.
+std::string describe_object(const Object& object);
+
 // Where a global or an object of an unknown type stands, for messages.
 struct OpaquePlace {
   std::string global;  // "argparse.Namespace"
   std::string path;    // "checkpoint['hyper_parameters']"
 };
 
-// Every ObjectGlobal and ObjectOpaque that can be reached from `root`, each object once, in the order of the tree.
+// Every ObjectGlobal and ObjectOpaque that can be reached from `root`, each object once, in the order of the tree; at
+// most the first kMaxOpaquePlaces (limits.h). Left out: the globals within an ObjectOpaque that this codec knows.
 std::vector<OpaquePlace> find_opaque(const Object* root);
 
 // "argparse.Namespace": of an ObjectGlobal, or of what makes an ObjectOpaque.

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+// GraphBuilder: makes the objects of one pickle in an ObjectGraph, within the limits of memory, and knows what the
+// reader knows about them: where the reader stands (for errors), which globals there are, when two keys are equal.
+//
+// The parts of the pickle reader share it: pickle_reader.cpp (opcodes), known_globals.cpp (calls), known_tensors.cpp.
+// Threads: one at a time. Errors: CorruptError, UnsupportedError.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "codec/byte_source.h"
+#include "codec/limits.h"
+#include "codec/object.h"
+#include "codec/pickle_reader.h"
+
+namespace ckptio::detail {
+
+// What a global means to us.
+enum class Known : std::uint8_t {
+  none,
+  // Types of Python.
+  ordered_dict,
+  counter,
+  set,
+  frozen_set,
+  bytes,
+  byte_array,
+  complex,
+  codecs_encode,
+  // Of torch.
+  size,
+  device,
+  get_layout,
+  storage_class,
+  untyped_storage_class,
+  tensor_class,      // torch.Tensor
+  old_tensor_class,  // torch.FloatTensor and the like
+  parameter_class,
+  buffer_class,
+  rebuild_tensor,
+  rebuild_tensor_v2,
+  rebuild_tensor_v3,
+  rebuild_parameter,
+  rebuild_parameter_with_state,
+  rebuild_from_type_v2,
+  rebuild_sparse_tensor,
+  rebuild_qtensor,
+  rebuild_meta_tensor,
+  rebuild_nested_tensor,
+  // Of LibTorch's archives.
+  typed_list,        // torch.jit._pickle.build_intlist and the like
+  restore_type_tag,  // torch.jit._pickle.restore_type_tag
+};
+
+class GraphBuilder {
+ public:
+  GraphBuilder(ObjectGraph& graph, const ByteSource& source, const PickleOptions& options);
+
+  // Where the reader stands: what fail() reports.
+  void set_place(std::uint64_t offset, const char* opcode) { offset_ = offset, opcode_ = opcode; }
+  std::uint64_t place() const { return offset_; }
+  [[noreturn]] void fail(const std::string& what) const;              // CorruptError
+  [[noreturn]] void fail_unsupported(const std::string& what) const;  // UnsupportedError
+
+  PickleDialect dialect() const { return options_.dialect; }
+  ObjectGraph& graph() { return graph_; }
+
+  // Counts memory against kMaxGraphBytes.
+  void charge(std::uint64_t n_bytes) {
+    n_charged_ += n_bytes;
+    if (n_charged_ > kMaxGraphBytes) fail_memory();
+  }
+  // The same for `n_items` more pointers in a container: vectors may be twice as large as they must.
+  void charge_items(std::uint64_t n_items) { charge(n_items * 2 * sizeof(Object*)); }
+
+  template <class T>
+  Object* make(T value) {
+    charge(sizeof(Object) + kObjectOverhead + boxed_bytes<T>());
+    return graph_.make(std::move(value));
+  }
+  Object* make_none() { return none_ != nullptr ? none_ : none_ = make(ObjectNone{}); }
+  Object* make_bool(bool value) {
+    Object*& object = value ? true_ : false_;
+    return object != nullptr ? object : object = make(value);
+  }
+  Object* make_empty_tuple() { return empty_tuple_ != nullptr ? empty_tuple_ : empty_tuple_ = make(ObjectTuple{}); }
+  Object* make_int(std::int64_t value);
+  // `twos_complement`: little-endian, of any length.
+  Object* make_int(std::string twos_complement);
+  Object* make_string(std::string utf8);  // checks it
+  Object* make_bytes(std::string octets);
+  Object* make_byte_array(std::string octets);
+  Object* make_tuple(std::vector<Object*> items);
+  Object* make_list(std::vector<Object*> items);
+
+  // The object of a global; the same one for the same name.
+  Object* make_global(std::string module, std::string name);
+  Known known(const Object* global) const;
+
+  // As Python's containers do: an equal key keeps its place and its first object, and gets the new value. CorruptError
+  // for keys that Python cannot hash.
+  void set_item(Object* dict, Object* key, Object* value);
+  void add_item(Object* set, Object* item);
+
+  // The storage that a persistent id names; `class_object` is its class.
+  Object* make_storage(const Object* class_object, std::string key, std::string location, std::uint64_t n_elements);
+  // The dtype that a storage was named with (an UntypedStorage: none).
+  std::optional<DType> storage_dtype(const ObjectStorage& storage) const;
+
+ private:
+  static constexpr std::uint64_t kObjectOverhead = 8;  // the deque's
+  template <class T>
+  static constexpr std::uint64_t boxed_bytes() {
+    if constexpr (std::is_same_v<T, ObjectTensor> || std::is_same_v<T, ObjectOpaque>) {
+      return sizeof(T) + 16;
+    } else {
+      return 0;
+    }
+  }
+  [[noreturn]] void fail_memory() const;
+  std::uint32_t key_id(const Object* key);
+  std::uint32_t key_id_of_leaf(const Object* key);
+  std::uint32_t key_id_of(std::string content);
+  std::uint32_t new_key_id() { return n_key_ids_++; }
+  // Position of the key in the container, or a new one.
+  std::pair<std::uint32_t, bool> find_item(const Object* container, const Object* key, std::size_t n_items);
+
+  ObjectGraph& graph_;
+  const ByteSource& source_;
+  const PickleOptions& options_;
+  std::uint64_t offset_ = 0;
+  const char* opcode_ = "";
+  std::uint64_t n_charged_ = 0;
+
+  Object* none_ = nullptr;
+  Object* true_ = nullptr;
+  Object* false_ = nullptr;
+  Object* empty_tuple_ = nullptr;
+  std::vector<Object*> small_ints_;
+
+  std::map<std::pair<std::string, std::string>, Object*> globals_;
+  std::unordered_map<const Object*, Known> known_;
+  std::map<std::string, std::vector<std::uint32_t>> storages_by_key_;
+
+  // Equal keys have equal numbers: each is made once, of what it holds (a tuple: of its items' numbers), and looked up
+  // in trees. So a tuple that is shared is not walked again (its hash in Python takes exponential time), and no choice
+  // of names makes it slow.
+  std::uint32_t n_key_ids_ = 0;
+  std::map<std::string_view, std::uint32_t> ids_of_strings_;
+  std::map<std::string, std::uint32_t> ids_of_contents_;
+  std::unordered_map<const Object*, std::uint32_t> ids_of_objects_;
+  // (container, key) -> position. Both are numbers that the file can hardly choose; the hash mixes them.
+  struct MixedHash {
+    std::size_t operator()(std::uint64_t x) const {
+      x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+      x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+      return x ^ (x >> 31);
+    }
+  };
+  std::unordered_map<const Object*, std::uint32_t> container_numbers_;
+  std::unordered_map<std::uint64_t, std::uint32_t, MixedHash> positions_;
+};
+
+// Whether the text is UTF-8 as Python's 'surrogatepass' takes it.
+bool is_utf8(const std::string& text);
+
+}  // namespace ckptio::detail
