@@ -4,19 +4,22 @@
 //   torch.save's zip file   data.pkl and data/N; any order, padding, deflate and byte order
 //   torch.save's old file   five pickles, then the storages (before torch 1.6)
 //   LibTorch's archive      torch::save of tensors, modules, optimizers, Checkpoints; TorchScript files, their data
-//   alone safetensors             header and data
+//   safetensors             header and data
 //
 // Opening reads and checks everything but the storages' contents: structure, bounds, geometry, sizes of records against
 // those of storages. Contents are checked against their CRC-32 as they are read (safetensors and the old format have
-// none). Memory: the objects; storages are read where the caller wants them. Threads: any number may read from one
-// Archive if the source allows it. Errors: CorruptError, UnsupportedError; messages name the file, the record, the
-// byte, what was found and expected.
+// none). Indices that tensors hold as data are checked by check_index_values (index_values.h).
+// Memory: the objects; storages are read where the caller wants them. Threads: any number may read from one Archive if
+// the source allows it. Errors: CorruptError, UnsupportedError; messages name the file, the record, the byte, what was
+// found and expected.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "codec/byte_source.h"
@@ -29,7 +32,8 @@ enum class ArchiveFormat : std::uint8_t { python, python_legacy, libtorch, safet
 
 const char* describe(ArchiveFormat format);  // "Python's torch.save (zip)" ...
 
-// Which format the first bytes (and for a zip its names) show; nullopt where it is none of them.
+// Which format the first bytes (and for a zip its names) show; nullopt where it is none of them. A file that begins as
+// a zip but is none counts as Python's: opening it says what is wrong.
 std::optional<ArchiveFormat> sniff_format(const ByteSource& source);
 
 // Where a storage's bytes stand.
@@ -39,8 +43,16 @@ struct StorageRecord {
   std::uint64_t n_bytes = 0;         // of the storage, decompressed
   bool is_stored = true;             // false: deflated
   bool swap_bytes = false;           // saved in the other byte order than this machine's
+  std::uint8_t swap_size = 1;        // how many bytes then change places: 4 of a float32
   std::optional<std::uint32_t> crc;  // none: there is nothing to check against
   std::int64_t zip_record = -1;      // index into zip()->records(), or -1
+};
+
+// What the reader of a format finds in a file: python_file.h, legacy_file.h, libtorch_file.h, safetensors_file.h.
+struct ArchiveContents {
+  ObjectGraph graph;
+  std::vector<StorageRecord> storages;                        // one for each of graph.storages
+  std::vector<std::pair<std::string, std::string>> metadata;  // safetensors
 };
 
 class Archive {
@@ -51,18 +63,23 @@ class Archive {
 
   ArchiveFormat format() const { return format_; }
   const ByteSource& source() const { return source_; }
-  const ObjectGraph& graph() const { return graph_; }
-  const Object& root() const { return *graph_.root; }
+  const ObjectGraph& graph() const { return contents_.graph; }
+  const Object& root() const { return *contents_.graph.root; }
   // One for each of graph().storages.
-  const std::vector<StorageRecord>& storages() const { return storages_; }
+  const std::vector<StorageRecord>& storages() const { return contents_.storages; }
   // safetensors: the header's __metadata__, in its order.
-  const std::vector<std::pair<std::string, std::string>>& metadata() const { return metadata_; }
+  const std::vector<std::pair<std::string, std::string>>& metadata() const { return contents_.metadata; }
   // The archive as a zip, or null.
   const ZipReader* zip() const { return zip_.get(); }
 
   // Reads storage `index` into `destination`, which has room for its n_bytes: decompressed, checked, in this machine's
   // byte order. On error it holds anything.
   void read_storage(std::size_t index, void* destination) const;
+
+  // The same piece by piece, in order, with a few MB of memory: pieces are multiples of 16 bytes but for the last. An
+  // error may come after the last piece: only then the CRC is known.
+  using Piece = std::function<void(const void* data, std::size_t n_bytes)>;
+  void read_storage_pieces(std::size_t index, const Piece& use) const;
 
   // Checks the content as read_storage does, with a few MB of memory. False where there was nothing to check against.
   bool verify_storage(std::size_t index) const;
@@ -71,10 +88,8 @@ class Archive {
   Archive() = default;
   ByteSource source_;
   ArchiveFormat format_ = ArchiveFormat::python;
-  ObjectGraph graph_;
   std::unique_ptr<ZipReader> zip_;
-  std::vector<StorageRecord> storages_;
-  std::vector<std::pair<std::string, std::string>> metadata_;
+  ArchiveContents contents_;
 };
 
 }  // namespace ckptio::detail

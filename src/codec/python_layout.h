@@ -3,7 +3,9 @@
 //
 // Records in Python's order: P/data.pkl, P/.format_version, P/.storage_alignment, P/byteorder, P/data/0 .. N in the
 // order of first reference, P/version, P/.data/serialization_id. So torch.load reads it with weights_only=True, with
-// mmap=True and with config.load.calculate_storage_offsets, and torch::pickle_load does.
+// mmap=True and with config.load.calculate_storage_offsets, and torch::pickle_load does. Storages are in this machine's
+// byte order, as P/byteorder says.
+// A value; threads may read one at the same time. Errors: as write_pickle.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +19,9 @@
 namespace ckptio::detail {
 
 struct PythonLayoutOptions {
-  std::string prefix = "archive";  // the folder within the archive
+  std::string prefix = "archive";  // the folder within the archive; Python takes the file's name without extension
   std::string serialization_id;    // 40 decimal digits; empty: computed from names and CRCs as PyTorch does
+  std::uint64_t alignment = 64;    // of the records' data, as Python's config.save.storage_alignment
 };
 
 class PythonLayout {
@@ -28,12 +31,16 @@ class PythonLayout {
   const ZipLayout& zip() const { return zip_; }
   // The storage of the graph whose bytes record `index` of zip() holds, or nullopt for the small records.
   std::optional<std::uint32_t> storage_of(std::size_t index) const;
-  // The content of a record that is no storage. `crcs`: of the records before it, which the serialization id needs.
+  // The content of a record that is no storage. `crcs`: of the records before it, which the serialization id (the last
+  // record) needs.
   std::string content_of(std::size_t index, const std::vector<std::uint32_t>& crcs) const;
 
  private:
+  std::string serialization_id(const std::vector<std::uint32_t>& crcs) const;
+
   ZipLayout zip_;
-  std::string pickle_;
+  std::size_t prefix_bytes_;
+  std::vector<std::string> before_, behind_;  // contents of the records before the storages, and behind them
   std::vector<std::uint32_t> storage_order_;
   std::string serialization_id_;
 };

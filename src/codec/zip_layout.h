@@ -24,9 +24,13 @@ class ZipLayout {
     std::uint64_t end_offset = 0;     // after the data descriptor: where the next record's header begins
   };
 
-  explicit ZipLayout(std::uint64_t alignment = 64);  // a power of two
+  // `alignment`: of the data, a power of two from 1 to 32768 (its padding's length has 16 bits); else ValueError.
+  explicit ZipLayout(std::uint64_t alignment = 64);
 
-  // Adds a record behind the others. Requires: the name is new, and valid UTF-8 of at most 65535 bytes.
+  std::uint64_t alignment() const { return alignment_; }
+
+  // Adds a record behind the others. ValueError for a name of more than 65535 bytes.
+  // Requires: the name is new (also without regard to case, since readers look it up so), and valid UTF-8.
   void add(std::string name, std::uint64_t n_bytes);
 
   const std::vector<Record>& records() const { return records_; }
@@ -37,7 +41,7 @@ class ZipLayout {
   std::string header(std::size_t index) const;
   // The bytes from the data's end to end_offset; empty for an empty record.
   std::string descriptor(std::size_t index, std::uint32_t crc) const;
-  // The central directory and the end records, one CRC per record.
+  // The central directory and the end records. Requires: one CRC per record.
   std::string directory(const std::vector<std::uint32_t>& crcs) const;
 
  private:

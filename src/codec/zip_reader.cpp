@@ -2,6 +2,7 @@
 #include "codec/zip_reader.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "ckptio/error.h"
 #include "codec/checksum.h"
@@ -18,6 +19,9 @@ constexpr std::uint64_t kChunkBytes = std::uint64_t{1} << 20;
 // before memory is set aside for it: only a true claim shall cost memory. Text and pickles stay below.
 constexpr std::uint64_t kTrustedRatio = 16;
 
+// A deflated record of up to this many bytes in the file is read at once, since libdeflate needs it whole.
+constexpr std::uint64_t kMaxBytesAtOnce = std::uint64_t{16} << 20;
+
 int compare_folded(std::string_view a, std::string_view b) {
   const std::size_t n_common = std::min(a.size(), b.size());
   for (std::size_t i = 0; i < n_common; ++i) {
@@ -27,17 +31,6 @@ int compare_folded(std::string_view a, std::string_view b) {
   return a.size() == b.size() ? 0 : a.size() < b.size() ? -1 : 1;
 }
 
-// Calls `use(bytes, n)` for the record's bytes as they are in the file, piece by piece.
-template <typename Use>
-void for_each_chunk(const ByteSource& source, const ZipRecord& record, Use use) {
-  std::vector<unsigned char> chunk(std::min(kChunkBytes, record.compressed_size));
-  for (std::uint64_t done = 0; done < record.compressed_size; done += chunk.size()) {
-    chunk.resize(std::min(kChunkBytes, record.compressed_size - done));
-    source.read_at(record.data_offset + done, chunk.data(), chunk.size());
-    use(chunk.data(), chunk.size());
-  }
-}
-
 void require_inflated(const ByteSource& source, const ZipRecord& record, InflateResult result) {
   if (result == InflateResult::ok) return;
   throw_corrupt(source, "record " + quote_name(record.name), record.data_offset,
@@ -45,9 +38,18 @@ void require_inflated(const ByteSource& source, const ZipRecord& record, Inflate
                     " compressed bytes that give " + std::to_string(record.size) + " expected");
 }
 
-// The CRC of a deflated record's content, with bounded memory.
-std::uint32_t crc_of_deflated(const ByteSource& source, const ZipRecord& record) {
-  std::vector<unsigned char> chunk;
+// Calls `use(bytes, n)` for the record's content, in pieces of kChunkBytes and a rest.
+void read_stored(const ByteSource& source, const ZipRecord& record, const ZipReader::Piece& use) {
+  std::vector<unsigned char> chunk(std::min(kChunkBytes, record.size));
+  for (std::uint64_t done = 0; done < record.size; done += chunk.size()) {
+    chunk.resize(std::min(kChunkBytes, record.size - done));
+    source.read_at(record.data_offset + done, chunk.data(), chunk.size());
+    use(chunk.data(), chunk.size());
+  }
+}
+
+void read_deflated(const ByteSource& source, const ZipRecord& record, const ZipReader::Piece& use) {
+  std::vector<unsigned char> chunk, pending;
   std::uint64_t done = 0;
   const InflateInput input = [&]() -> InputPiece {
     chunk.resize(std::min(kChunkBytes, record.compressed_size - done));
@@ -55,10 +57,18 @@ std::uint32_t crc_of_deflated(const ByteSource& source, const ZipRecord& record)
     done += chunk.size();
     return {chunk.data(), chunk.size()};
   };
-  std::uint32_t crc = 0;
-  const InflateOutput output = [&](const unsigned char* data, std::size_t n_bytes) { crc = crc32(crc, data, n_bytes); };
+  const InflateOutput output = [&](const unsigned char* data, std::size_t n_bytes) {
+    while (n_bytes > 0) {
+      const std::size_t n_now = std::min<std::size_t>(n_bytes, kChunkBytes - pending.size());
+      pending.insert(pending.end(), data, data + n_now);
+      data += n_now, n_bytes -= n_now;
+      if (pending.size() < kChunkBytes) continue;
+      use(pending.data(), pending.size());
+      pending.clear();
+    }
+  };
   require_inflated(source, record, inflate_stream(input, output, record.size));
-  return crc;
+  if (!pending.empty()) use(pending.data(), pending.size());
 }
 
 }  // namespace
@@ -127,24 +137,39 @@ void ZipReader::read_into(const ZipRecord& record, void* destination) const {
       crc = crc32(crc, bytes + done, n_now);
       done += n_now;
     }
-  } else {
+  } else if (record.compressed_size <= kMaxBytesAtOnce) {
     std::vector<unsigned char> compressed(record.compressed_size);
     if (!compressed.empty()) source_.read_at(record.data_offset, compressed.data(), compressed.size());
     require_inflated(source_, record, inflate(compressed.data(), compressed.size(), bytes, record.size));
     crc = crc32(0, bytes, record.size);
+  } else {
+    std::uint64_t done = 0;
+    read_deflated(source_, record, [&](const unsigned char* data, std::size_t n) {
+      std::memcpy(bytes + done, data, n);
+      crc = crc32(crc, data, n);
+      done += n;
+    });
   }
   check_crc(record, crc);
 }
 
-bool ZipReader::verify(const ZipRecord& record) const {
+bool ZipReader::read_pieces(const ZipRecord& record, const Piece& use) const {
   std::uint32_t crc = 0;
+  const Piece use_and_count = [&](const unsigned char* data, std::size_t n) {
+    crc = crc32(crc, data, n);
+    use(data, n);
+  };
   if (record.method == ZipMethod::stored) {
-    for_each_chunk(source_, record, [&](const unsigned char* data, std::size_t n) { crc = crc32(crc, data, n); });
+    read_stored(source_, record, use_and_count);
   } else {
-    crc = crc_of_deflated(source_, record);
+    read_deflated(source_, record, use_and_count);
   }
   check_crc(record, crc);
   return record.crc != 0 || crc == 0;
+}
+
+bool ZipReader::verify(const ZipRecord& record) const {
+  return read_pieces(record, [](const unsigned char*, std::size_t) {});
 }
 
 bool ZipReader::verify_all() const {

@@ -16,6 +16,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -58,6 +59,11 @@ class ZipReader {
 
   // The same into `destination`, which has room for record.size bytes. On error it holds anything.
   void read_into(const ZipRecord& record, void* destination) const;
+
+  // The content piece by piece, in order and checked, with a few MB of memory: pieces of 1 MiB, and what is left. The
+  // CRC is known and checked after the last one only. Returns false where there was no CRC (see verify).
+  using Piece = std::function<void(const unsigned char* data, std::size_t n_bytes)>;
+  bool read_pieces(const ZipRecord& record, const Piece& use) const;
 
   // Checks the content as read() does, with a few MB of memory whatever its size. Returns false where there was no
   // CRC to check against: PyTorch writes 0 when told not to compute it (`compute_crc32`), so 0 never contradicts.

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "codec/pickle_output.h"
+
+#include <bit>
+
+#include "ckptio/error.h"
+#include "codec/python2_names.h"
+
+namespace ckptio::detail {
+namespace {
+
+constexpr char kBinInt1 = 'K', kBinInt2 = 'M', kBinInt = 'J', kLong1 = '\x8a', kLong4 = '\x8b', kBinFloat = 'G';
+constexpr char kBinUnicode = 'X', kBinUnicode8 = '\x8d', kGlobal = 'c', kStackGlobal = '\x93';
+constexpr char kBinPut = 'q', kLongBinPut = 'r', kBinGet = 'h', kLongBinGet = 'j';
+
+// Opcode GLOBAL holds two lines; Python reads them as strict UTF-8.
+bool fits_line(std::string_view text) {
+  for (const char c : text) {
+    if (c < ' ' || c > '~') return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+PickleOutput::PickleOutput() : bytes_("\x80\x02") {}
+
+void PickleOutput::little_endian(std::uint64_t value, int n_bytes) {
+  for (int i = 0; i < n_bytes; ++i) bytes_ += static_cast<char>(value >> (8 * i) & 0xFF);
+}
+
+void PickleOutput::integer(std::int64_t value) {
+  const auto bits = static_cast<std::uint64_t>(value);
+  if (value >= 0 && value <= 0xFF) {
+    opcode(kBinInt1);
+    little_endian(bits, 1);
+  } else if (value >= 0 && value <= 0xFFFF) {
+    opcode(kBinInt2);
+    little_endian(bits, 2);
+  } else if (value == static_cast<std::int32_t>(value)) {
+    opcode(kBinInt);
+    little_endian(bits, 4);
+  } else {
+    opcode(kLong1);
+    little_endian(8, 1);
+    little_endian(bits, 8);
+  }
+}
+
+void PickleOutput::big_integer(std::string_view twos_complement) {
+  const bool is_short = twos_complement.size() <= 0xFF;
+  if (twos_complement.size() > 0x7FFFFFFF) throw UnsupportedError("an integer of more than 2 GiB cannot be pickled");
+  opcode(is_short ? kLong1 : kLong4);
+  little_endian(twos_complement.size(), is_short ? 1 : 4);
+  bytes_ += twos_complement;
+}
+
+void PickleOutput::real(double value) {
+  opcode(kBinFloat);
+  const auto bits = std::bit_cast<std::uint64_t>(value);
+  for (int shift = 56; shift >= 0; shift -= 8) bytes_ += static_cast<char>(bits >> shift & 0xFF);
+}
+
+void PickleOutput::text(std::string_view utf8) {
+  const bool is_short = utf8.size() <= 0xFFFFFFFF;
+  opcode(is_short ? kBinUnicode : kBinUnicode8);
+  little_endian(utf8.size(), is_short ? 4 : 8);
+  bytes_ += utf8;
+}
+
+// Python writes b"" as a call of `bytes`, which torch.load(weights_only=True) refuses; this it accepts.
+void PickleOutput::octets(std::string_view octets) {
+  std::string latin1;
+  latin1.reserve(octets.size());
+  for (const char c : octets) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x80) {
+      latin1 += c;
+    } else {
+      latin1 += static_cast<char>(0xC0 | byte >> 6);
+      latin1 += static_cast<char>(0x80 | (byte & 0x3F));
+    }
+  }
+  global("_codecs", "encode");
+  text(latin1);
+  repeated_text("latin1");
+  close_tuple(2);
+  opcode(op::kReduce);
+}
+
+// By the name of Python 3, which torch::pickle_load knows; Python takes both.
+void PickleOutput::complex(double real_part, double imaginary) {
+  plain_global("builtins", "complex");
+  real(real_part);
+  real(imaginary);
+  close_tuple(2);
+  opcode(op::kReduce);
+}
+
+void PickleOutput::integers(const std::vector<std::int64_t>& values) {
+  open_tuple(values.size());
+  for (const std::int64_t value : values) integer(value);
+  close_tuple(values.size());
+}
+
+void PickleOutput::open_tuple(std::size_t n) {
+  if (n > 3) opcode(op::kMark);
+}
+
+void PickleOutput::close_tuple(std::size_t n) {
+  if (n == 0) {
+    opcode(op::kEmptyTuple);
+  } else if (n <= 3) {
+    opcode(static_cast<char>(op::kTuple1 + static_cast<int>(n - 1)));
+  } else {
+    opcode(op::kTuple);
+  }
+}
+
+void PickleOutput::repeated_text(std::string_view utf8) {
+  if (const auto known = texts_.find(utf8); known != texts_.end()) {
+    get(known->second);
+    return;
+  }
+  text(utf8);
+  texts_.emplace(utf8, put());
+}
+
+void PickleOutput::plain_global(std::string_view module, std::string_view name) {
+  const auto [place, is_new] = globals_.try_emplace({std::string(module), std::string(name)}, n_memo_);
+  if (!is_new) {
+    get(place->second);
+  } else if (fits_line(module) && fits_line(name)) {
+    opcode(kGlobal);
+    bytes_.append(module).append("\n").append(name).append("\n");
+    put();
+  } else {
+    text(module);
+    text(name);
+    opcode(kStackGlobal);
+    put();
+  }
+}
+
+void PickleOutput::global(std::string_view module, std::string_view name) {
+  const std::pair key{std::string(module), std::string(name)};
+  std::size_t dot = name.find('.');
+  if (dot == std::string_view::npos) {
+    const auto written = python2_name({module, name});
+    if (!written) {
+      throw UnsupportedError("the global " + key.first + "." + key.second +
+                             " cannot be written: Python takes it for another one in a pickle of protocol 2");
+    }
+    plain_global(written->module, written->name);
+  } else if (const auto known = globals_.find(key); known != globals_.end()) {
+    get(known->second);
+  } else {
+    // getattr(getattr(module.Outer, 'Inner'), 'Innermost')
+    for (const char c : name) {
+      if (c == '.') plain_global("__builtin__", "getattr");
+    }
+    global(module, name.substr(0, dot));
+    while (dot != std::string_view::npos) {
+      const std::size_t begin = dot + 1;
+      dot = name.find('.', begin);
+      repeated_text(name.substr(begin, dot - begin));
+      close_tuple(2);
+      opcode(op::kReduce);
+    }
+    globals_[key] = put();
+  }
+}
+
+std::uint32_t PickleOutput::put() {
+  const std::uint32_t index = n_memo_++;
+  const bool is_short = index <= 0xFF;
+  opcode(is_short ? kBinPut : kLongBinPut);
+  little_endian(index, is_short ? 1 : 4);
+  return index;
+}
+
+void PickleOutput::get(std::uint32_t index) {
+  const bool is_short = index <= 0xFF;
+  opcode(is_short ? kBinGet : kLongBinGet);
+  little_endian(index, is_short ? 1 : 4);
+}
+
+std::string PickleOutput::finish() {
+  opcode(op::kStop);
+  return std::move(bytes_);
+}
+
+}  // namespace ckptio::detail

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "codec/safetensors_file.h"
+
+#include <algorithm>
+#include <bit>
+#include <limits>
+#include <numeric>
+
+#include "ckptio/error.h"
+#include "codec/json_text.h"
+#include "codec/little_endian.h"
+#include "codec/safetensors_header.h"
+#include "codec/zip_directory.h"
+
+namespace ckptio::detail {
+namespace {
+
+constexpr std::uint64_t kLengthBytes = 8;
+constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;  // the library's limit
+constexpr std::uint64_t kHeaderAlignment = 8;           // so that mapped tensors are aligned
+constexpr std::uint64_t kMaxSize = std::numeric_limits<std::int64_t>::max();
+
+// a * b, or nullopt beyond int64, in which PyTorch counts.
+std::optional<std::uint64_t> multiply(std::uint64_t a, std::uint64_t b) {
+  if (a != 0 && b > kMaxSize / a) return std::nullopt;
+  return a * b;
+}
+
+std::uint64_t header_length(const ByteSource& source) {
+  unsigned char bytes[kLengthBytes];
+  source.read_at(0, bytes, sizeof bytes);
+  return load_le64(bytes);
+}
+
+std::string read_header(const ByteSource& source) {
+  if (source.size < kLengthBytes) {
+    throw_corrupt(source, "header length", 0,
+                  "the file has " + std::to_string(source.size) + " bytes, expected 8 of a length and a header");
+  }
+  const std::uint64_t n_bytes = header_length(source);
+  const std::string found = std::to_string(n_bytes) + " found, ";
+  if (n_bytes > kMaxHeaderBytes) throw_corrupt(source, "header length", 0, found + "at most 100000000 expected");
+  if (n_bytes > source.size - kLengthBytes) {
+    throw_corrupt(source, "header length", 0,
+                  found + "but the file has " + std::to_string(source.size - kLengthBytes) + " bytes behind it");
+  }
+  std::string header(n_bytes, '\0');
+  if (n_bytes > 0) source.read_at(kLengthBytes, header.data(), header.size());
+  if (!header.starts_with('{')) throw_corrupt(source, "header", kLengthBytes, "does not begin with '{'");
+  return header;
+}
+
+// The tensor that an entry describes, without a storage, and the bytes that it takes.
+std::pair<ObjectTensor, std::uint64_t> make_tensor(const ByteSource& source, const SafetensorsEntry& entry) {
+  const auto fail = [&](const std::string& what) {
+    throw_corrupt(source, "header, tensor " + quote_name(entry.name), kLengthBytes, what);
+  };
+  ObjectTensor tensor;
+  tensor.dtype = entry.dtype;
+  // With each 0 counted as 1: so no product of some of them, such as a stride, is too large either.
+  std::optional<std::uint64_t> n_elements = 1;
+  for (const std::uint64_t size : entry.shape) {
+    n_elements = multiply(*n_elements, std::max<std::uint64_t>(size, 1));
+    if (!n_elements || size > kMaxSize) fail("its shape has more elements than 63 bits can count");
+    tensor.sizes.push_back(static_cast<std::int64_t>(size));
+  }
+  if (entry.dtype == DType::float4_e2m1fn_x2) {
+    if (tensor.sizes.empty() || tensor.sizes.back() % 2 != 0) {
+      throw UnsupportedError("cannot read '" + source.name + "': tensor " + quote_name(entry.name) +
+                             ": PyTorch keeps two F4 elements in a byte, and the last size is odd");
+    }
+    tensor.sizes.back() /= 2;
+  }
+  std::uint64_t stride = 1, n_items = 1;
+  tensor.strides.resize(tensor.sizes.size());
+  for (std::size_t i = tensor.sizes.size(); i-- > 0;) {
+    tensor.strides[i] = static_cast<std::int64_t>(stride);
+    stride *= static_cast<std::uint64_t>(std::max<std::int64_t>(tensor.sizes[i], 1));
+    n_items *= static_cast<std::uint64_t>(tensor.sizes[i]);
+  }
+  const std::optional<std::uint64_t> n_bytes = multiply(n_items, item_size(tensor.dtype));
+  if (!n_bytes) fail("its shape has more bytes than 63 bits can count");
+  return {std::move(tensor), *n_bytes};
+}
+
+// Holds the entries against each other and the file: each begins where the one before ends.
+void check_ranges(const ByteSource& source, const std::vector<SafetensorsEntry>& entries, std::uint64_t data_begin) {
+  std::vector<const SafetensorsEntry*> by_offset;
+  by_offset.reserve(entries.size());
+  for (const SafetensorsEntry& entry : entries) by_offset.push_back(&entry);
+  std::sort(by_offset.begin(), by_offset.end(),
+            [](const auto* a, const auto* b) { return std::pair(a->begin, a->end) < std::pair(b->begin, b->end); });
+  std::uint64_t expected = 0;
+  for (const SafetensorsEntry* entry : by_offset) {
+    if (entry->begin != expected || entry->end < entry->begin) {
+      throw_corrupt(source, "header, tensor " + quote_name(entry->name), kLengthBytes,
+                    "data_offsets [" + std::to_string(entry->begin) + ", " + std::to_string(entry->end) +
+                        "] found, but its data must begin at " + std::to_string(expected) +
+                        ", where the one before ends, and not end before it begins");
+    }
+    expected = entry->end;
+  }
+  const std::uint64_t n_data = source.size - data_begin;
+  if (expected != n_data) {
+    throw_corrupt(source, "data", data_begin,
+                  std::to_string(n_data) + " bytes found, " + std::to_string(expected) +
+                      " expected by the header: the file is " + (n_data < expected ? "truncated" : "longer than that"));
+  }
+}
+
+void add_tensor(SafetensorsFile& file, ObjectDict& root, const ByteSource& source, SafetensorsEntry& entry,
+                std::uint64_t data_begin) {
+  auto [tensor, n_bytes] = make_tensor(source, entry);
+  if (entry.end - entry.begin != n_bytes) {
+    throw_corrupt(source, "header, tensor " + quote_name(entry.name), kLengthBytes,
+                  "data_offsets give it " + std::to_string(entry.end - entry.begin) + " bytes, its shape and dtype " +
+                      std::to_string(n_bytes));
+  }
+  tensor.storage = static_cast<std::uint32_t>(file.storages.size());
+  StorageRecord record;
+  record.name = entry.name;
+  record.data_offset = data_begin + entry.begin;
+  record.n_bytes = n_bytes;
+  record.swap_bytes = std::endian::native == std::endian::big && dtype_info(tensor.dtype).swap_size > 1;
+  file.storages.push_back(std::move(record));
+  file.graph.storages.push_back({entry.name, "cpu", tensor.dtype, false, n_bytes});
+  Object* name = file.graph.make(ObjectString{std::move(entry.name)});
+  root.items.emplace_back(name, file.graph.make(std::move(tensor)));
+}
+
+// "[2,3]"; of F4 in elements.
+std::string shape_text(const SafetensorsTensor& tensor) {
+  std::string text;
+  for (std::size_t i = 0; i < tensor.sizes.size(); ++i) {
+    const bool is_packed = tensor.dtype == DType::float4_e2m1fn_x2 && i + 1 == tensor.sizes.size();
+    text += (i == 0 ? "" : ",") + std::to_string(tensor.sizes[i] * (is_packed ? 2 : 1));
+  }
+  return "[" + text + "]";
+}
+
+std::uint64_t bytes_of(const SafetensorsTensor& tensor) {
+  std::uint64_t n_bytes = item_size(tensor.dtype);
+  for (const std::int64_t size : tensor.sizes) n_bytes *= static_cast<std::uint64_t>(size);
+  return n_bytes;
+}
+
+void check_writable(const SafetensorsTensor& tensor) {
+  const std::string name = "tensor " + quote_name(tensor.name) + ": ";
+  if (tensor.name == kSafetensorsMetadataKey) throw ValueError(name + "safetensors files use that name themselves");
+  if (!safetensors_dtype_name(tensor.dtype)) {
+    throw ValueError(name + "safetensors files have no dtype " + std::string(dtype_name_of(tensor.dtype)));
+  }
+  if (tensor.dtype == DType::float4_e2m1fn_x2 && tensor.sizes.empty()) {
+    throw ValueError(name + "a float4_e2m1fn_x2 of no dimensions, of which safetensors files cannot give the shape");
+  }
+}
+
+std::string metadata_text(const SafetensorsMetadata& metadata) {
+  std::string text;
+  for (const auto& [key, value] : metadata) {
+    text += (text.empty() ? "" : ",") + json_quote(key) + ":" + json_quote(value);
+  }
+  return json_quote(kSafetensorsMetadataKey) + ":{" + text + "}";
+}
+
+}  // namespace
+
+bool looks_like_safetensors(const ByteSource& source) {
+  if (source.size <= kLengthBytes || header_length(source) > kMaxHeaderBytes) return false;
+  char first = 0;
+  source.read_at(kLengthBytes, &first, 1);
+  return first == '{';
+}
+
+SafetensorsFile read_safetensors(const ByteSource& source) {
+  SafetensorsHeader header;
+  std::uint64_t data_begin = kLengthBytes;
+  {
+    const std::string text = read_header(source);
+    data_begin += text.size();
+    header = parse_safetensors_header(source, text);
+  }
+  check_ranges(source, header.entries, data_begin);
+  SafetensorsFile file;
+  file.metadata = std::move(header.metadata);
+  file.graph.storages.reserve(header.entries.size());
+  file.storages.reserve(header.entries.size());
+  ObjectDict root;
+  root.items.reserve(header.entries.size());
+  for (SafetensorsEntry& entry : header.entries) add_tensor(file, root, source, entry, data_begin);
+  file.graph.root = file.graph.make(std::move(root));
+  return file;
+}
+
+SafetensorsLayout lay_out_safetensors(const std::vector<SafetensorsTensor>& tensors,
+                                      const std::optional<SafetensorsMetadata>& metadata) {
+  SafetensorsLayout layout;
+  layout.order.resize(tensors.size());
+  std::iota(layout.order.begin(), layout.order.end(), std::size_t{0});
+  for (const SafetensorsTensor& tensor : tensors) check_writable(tensor);
+  std::sort(layout.order.begin(), layout.order.end(), [&](std::size_t a, std::size_t b) {
+    const int rank_a = safetensors_dtype_rank(tensors[a].dtype), rank_b = safetensors_dtype_rank(tensors[b].dtype);
+    return rank_a != rank_b ? rank_a > rank_b : tensors[a].name < tensors[b].name;
+  });
+  std::string header = metadata ? metadata_text(*metadata) : "";
+  std::uint64_t offset = 0;
+  layout.data_offsets.resize(tensors.size());
+  for (const std::size_t index : layout.order) {
+    const SafetensorsTensor& tensor = tensors[index];
+    const std::uint64_t end = offset + bytes_of(tensor);
+    header += (header.empty() ? "" : ",") + json_quote(tensor.name) + ":{\"dtype\":\"" +
+              std::string(*safetensors_dtype_name(tensor.dtype)) + "\",\"shape\":" + shape_text(tensor) +
+              ",\"data_offsets\":[" + std::to_string(offset) + "," + std::to_string(end) + "]}";
+    layout.data_offsets[index] = offset;
+    offset = end;
+  }
+  header = "{" + header + "}";
+  header.resize((header.size() + kHeaderAlignment - 1) / kHeaderAlignment * kHeaderAlignment, ' ');
+  if (header.size() > kMaxHeaderBytes) {
+    throw ValueError("the header would have " + std::to_string(header.size()) +
+                     " bytes, and safetensors files allow 100000000: too many tensors, or too much metadata");
+  }
+  for (unsigned i = 0; i < kLengthBytes; ++i) layout.head += static_cast<char>(header.size() >> (8 * i) & 0xFF);
+  layout.head += header;
+  for (std::uint64_t& data_offset : layout.data_offsets) data_offset += layout.head.size();
+  layout.file_size = layout.head.size() + offset;
+  return layout;
+}
+
+}  // namespace ckptio::detail
