@@ -16,7 +16,7 @@ enum class Style { plain, name, type, faint, good, bad };
 // Standard output.
 class Console {
  public:
-  Console();                      // colours where a terminal shows them, and NO_COLOR is not set
+  Console();  // colours where a terminal shows them, and NO_COLOR is not set
   explicit Console(bool colours);
   ~Console();
 

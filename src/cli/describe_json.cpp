@@ -88,8 +88,8 @@ class Describer {
     std::vector<Piece> pieces;
     std::size_t next = 0;
     bool in_opaque = false;
-    bool sort = false;                // a set: its pieces are its items, to be sorted
-    std::string tail{};               // behind the sorted items
+    bool sort = false;                  // a set: its pieces are its items, to be sorted
+    std::string tail{};                 // behind the sorted items
     std::vector<std::size_t> begins{};  // of the items in out_
   };
 
@@ -171,8 +171,8 @@ class Describer {
       put("{" + id_text + "\"items\": [");
       for (const Object* item : set->items) pieces << item;
       ++n_sets_;
-      frames_.push_back({pieces.take(), 0, in_opaque, true, std::string("], \"t\": \"") +
-                         (set->frozen ? "frozenset\"}" : "set\"}")});
+      frames_.push_back(
+          {pieces.take(), 0, in_opaque, true, std::string("], \"t\": \"") + (set->frozen ? "frozenset\"}" : "set\"}")});
       return;
     }
     if (const auto* list = object.get<detail::ObjectList>()) {
@@ -308,8 +308,8 @@ class Describer {
     }
     std::string& text = long_strings_[&object];  // one string may be met many times
     if (text.empty()) {
-      text = "{\"nbytes\": " + std::to_string(utf8.size()) + ", \"sha256\": \"" + sha256_of(utf8) +
-             "\", \"t\": \"str\"}";
+      text =
+          "{\"nbytes\": " + std::to_string(utf8.size()) + ", \"sha256\": \"" + sha256_of(utf8) + "\", \"t\": \"str\"}";
     }
     return text;
   }
@@ -351,16 +351,23 @@ class Describer {
       case ObjectTensor::Form::meta:
         pieces << "{\"device\": \"meta\", " + dtype + param + requires_grad + shape + stride + "\"t\": \"tensor\"}";
         break;
-      case ObjectTensor::Form::sparse_coo: add_coo(pieces, tensor, dtype, param + requires_grad, shape); break;
+      case ObjectTensor::Form::sparse_coo:
+        add_coo(pieces, tensor, dtype, param + requires_grad, shape);
+        break;
       case ObjectTensor::Form::sparse_compressed:
         check_sparse(bytes_, tensor, where(tensor));
-        pieces << "{\"compressed\": " << tensor.parts[0] << ", " + dtype + "\"layout\": \"" +
-                      layout_text(tensor.layout).substr(7) + "\", " + param + "\"plain\": "
-               << tensor.parts[1] << ", " + requires_grad + shape + "\"t\": \"sparse\", \"values\": "
-               << tensor.parts[2] << "}";
+        pieces << "{\"compressed\": " << tensor.parts[0]
+               << ", " + dtype + "\"layout\": \"" + layout_text(tensor.layout).substr(7) + "\", " + param +
+                      "\"plain\": "
+               << tensor.parts[1] << ", " + requires_grad + shape + "\"t\": \"sparse\", \"values\": " << tensor.parts[2]
+               << "}";
         break;
-      case ObjectTensor::Form::nested: add_nested(pieces, tensor, dtype); break;
-      case ObjectTensor::Form::quantized: add_quantized(pieces, tensor, dtype, param, requires_grad, shape, stride); break;
+      case ObjectTensor::Form::nested:
+        add_nested(pieces, tensor, dtype);
+        break;
+      case ObjectTensor::Form::quantized:
+        add_quantized(pieces, tensor, dtype, param, requires_grad, shape, stride);
+        break;
       case ObjectTensor::Form::dense:
         pieces << std::string("{") + (tensor.conj ? "\"conj\": true, " : "") + dtype +
                       (tensor.neg ? "\"neg\": true, " : "") + "\"offset\": " + std::to_string(tensor.offset) + ", " +
@@ -384,8 +391,8 @@ class Describer {
     }
     pieces << "{\"coalesced\": " + bool_text(tensor.is_coalesced) + ", \"dense_sha256\": " + hash + ", " + dtype +
                   "\"indices\": "
-           << tensor.parts[0] << ", \"layout\": \"coo\", " + flags + shape + "\"t\": \"sparse\", \"values\": "
-           << tensor.parts[1] << "}";
+           << tensor.parts[0]
+           << ", \"layout\": \"coo\", " + flags + shape + "\"t\": \"sparse\", \"values\": " << tensor.parts[1] << "}";
   }
 
   void add_nested(Pieces& pieces, const ObjectTensor& tensor, const std::string& dtype) {
@@ -394,8 +401,8 @@ class Describer {
     for (const TensorView& view : nested_items(bytes_, tensor, where(tensor))) {
       pieces << std::string(first ? "" : ", ") + "{" + dtype + "\"offset\": " + std::to_string(view.offset) +
                     ", \"requires_grad\": " + bool_text(tensor.requires_grad) + ", \"sha256\": " + hash_text(view) +
-                    ", \"shape\": " + json_integers(view.sizes) + ", " + stored_text(view.storage) + "\"stride\": " +
-                    json_integers(view.strides) + ", \"t\": \"tensor\"}";
+                    ", \"shape\": " + json_integers(view.sizes) + ", " + stored_text(view.storage) +
+                    "\"stride\": " + json_integers(view.strides) + ", \"t\": \"tensor\"}";
       first = false;
     }
     pieces << "], \"t\": \"nested\"}";

@@ -17,10 +17,10 @@ namespace {
 using detail::Object;
 using detail::ObjectTensor;
 
-constexpr int kMaxDepth = 40;               // what is deeper is not shown; also bounds the recursion
-constexpr std::size_t kMaxNameWidth = 48;   // of the column of names
-constexpr std::size_t kMaxLineItems = 8;    // of a list shown in its line
-constexpr std::uint64_t kMaxElements = 16;  // of a tensor whose values are shown
+constexpr int kMaxDepth = 40;                            // what is deeper is not shown; also bounds the recursion
+constexpr std::size_t kMaxNameWidth = 48;                // of the column of names
+constexpr std::size_t kMaxLineItems = 8;                 // of a list shown in its line
+constexpr std::uint64_t kMaxElements = 16;               // of a tensor whose values are shown
 constexpr std::size_t kMaxValue = std::size_t{1} << 20;  // characters, with_values
 
 bool is_plain(const Object& object) {
@@ -128,7 +128,8 @@ class TreePrinter {
       const std::string indent(static_cast<std::size_t>(2 * depth), ' ');
       const std::string padding(n_points < width ? width - n_points + 2 : 2, ' ');
       console_.write(indent + console_.paint(Style::name, name) + padding);
-      const std::string place = path + (path.empty() || name.starts_with('[') || name.starts_with('.') ? "" : " / ") + name;
+      const std::string place =
+          path + (path.empty() || name.starts_with('[') || name.starts_with('.') ? "" : " / ") + name;
       print_child(*child, depth, place);
     }
   }
@@ -137,7 +138,8 @@ class TreePrinter {
     const bool has_children = is_container(object) || object.is<detail::ObjectOpaque>();
     if (has_children) {
       const auto [seen, is_new] = seen_.emplace(&object, path);
-      if (!is_new) return console_.line(summary(object) + console_.paint(Style::faint, ", the same as " + seen->second));
+      if (!is_new)
+        return console_.line(summary(object) + console_.paint(Style::faint, ", the same as " + seen->second));
     }
     if (!has_children || is_short(object)) return console_.line(line_of(object));
     console_.line(summary(object));
@@ -198,17 +200,23 @@ class TreePrinter {
     if (string != nullptr) {
       return console_.paint(Style::type, "str") + " " + quoted(string->utf8, with_values_ ? kMaxValue : 60);
     }
-    const char* type = object.is<detail::ObjectNone>() ? "" : object.is<bool>() ? "bool"
+    const char* type = object.is<detail::ObjectNone>()                                  ? ""
+                       : object.is<bool>()                                              ? "bool"
                        : object.is<std::int64_t>() || object.is<detail::ObjectBigInt>() ? "int"
-                       : object.is<double>() ? "float" : object.is<std::complex<double>>() ? "complex"
-                       : object.is<detail::ObjectBytes>() ? "bytes" : object.is<detail::ObjectDevice>() ? "device"
-                       : object.is<detail::ObjectStorage>() ? "storage" : object.is<detail::ObjectGlobal>() ? "global" : "";
+                       : object.is<double>()                                            ? "float"
+                       : object.is<std::complex<double>>()                              ? "complex"
+                       : object.is<detail::ObjectBytes>()                               ? "bytes"
+                       : object.is<detail::ObjectDevice>()                              ? "device"
+                       : object.is<detail::ObjectStorage>()                             ? "storage"
+                       : object.is<detail::ObjectGlobal>()                              ? "global"
+                                                                                        : "";
     const std::string text = short_text(object);
     return *type == '\0' ? text : console_.paint(Style::type, type) + " " + text;
   }
 
   std::string tensor_line(const ObjectTensor& tensor) {
-    std::string text = console_.paint(Style::type, detail::dtype_name_of(tensor.dtype)) + " " + shape_text(tensor.sizes);
+    std::string text =
+        console_.paint(Style::type, detail::dtype_name_of(tensor.dtype)) + " " + shape_text(tensor.sizes);
     std::string notes;
     const auto note = [&](const std::string& what) { notes += ", " + what; };
     const auto view = view_of(tensor);
@@ -268,7 +276,8 @@ std::string short_text(const Object& object) {
   if (const auto* big = object.get<detail::ObjectBigInt>()) return printable(integer_text(big->twos_complement), 80);
   if (const auto* real = object.get<double>()) return number_text(*real);
   if (const auto* complex = object.get<std::complex<double>>()) {
-    return number_text(complex->real()) + (std::signbit(complex->imag()) ? "" : "+") + number_text(complex->imag()) + "j";
+    return number_text(complex->real()) + (std::signbit(complex->imag()) ? "" : "+") + number_text(complex->imag()) +
+           "j";
   }
   if (const auto* string = object.get<detail::ObjectString>()) return quoted(string->utf8);
   if (const auto* octets = object.get<detail::ObjectBytes>()) {
@@ -283,7 +292,8 @@ std::string short_text(const Object& object) {
   if (const auto* tensor = object.get<ObjectTensor>()) {
     return std::string(detail::dtype_name_of(tensor->dtype)) + " " + shape_text(tensor->sizes);
   }
-  if (const auto* tuple = object.get<detail::ObjectTuple>(); tuple != nullptr && (tuple->is_size || tuple->items.empty())) {
+  if (const auto* tuple = object.get<detail::ObjectTuple>();
+      tuple != nullptr && (tuple->is_size || tuple->items.empty())) {
     std::string text;
     for (const Object* item : tuple->items) text += (text.empty() ? "" : ", ") + short_text(*item);
     return tuple->is_size ? "torch.Size([" + text + "])" : "()";

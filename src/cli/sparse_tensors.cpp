@@ -3,8 +3,8 @@
 
 #include <cstring>
 
-#include "cli/elements.h"
 #include "ckptio/error.h"
+#include "cli/elements.h"
 #include "codec/zip_directory.h"
 
 namespace ckptio::cli {
@@ -71,8 +71,8 @@ class IntegerReader {
 void require_index(const StorageBytes& bytes, const std::string& where, const char* what, std::int64_t found,
                    std::int64_t size) {
   if (found >= 0 && found < size) return;
-  throw_bad(bytes, where, std::string(what) + " " + std::to_string(found) + " found, 0 to " + std::to_string(size - 1) +
-                              " expected");
+  throw_bad(bytes, where,
+            std::string(what) + " " + std::to_string(found) + " found, 0 to " + std::to_string(size - 1) + " expected");
 }
 
 void check_coo(StorageBytes& bytes, const ObjectTensor& tensor, const std::string& where) {
@@ -104,8 +104,9 @@ void check_compressed(StorageBytes& bytes, const ObjectTensor& tensor, const std
   const std::int64_t n_columns = tensor.sizes[n_batch + column] / block[column];
   const std::int64_t n_each = plain.sizes.back();
   if (compressed.sizes.back() != n_rows + 1 || values.sizes[n_batch] != n_each) {
-    throw_bad(bytes, where, std::to_string(compressed.sizes.back()) + " compressed indices found, " +
-                                std::to_string(n_rows + 1) + " expected, and as many values as plain indices");
+    throw_bad(bytes, where,
+              std::to_string(compressed.sizes.back()) + " compressed indices found, " + std::to_string(n_rows + 1) +
+                  " expected, and as many values as plain indices");
   }
   IntegerReader bounds(bytes, compressed, where), columns(bytes, plain, where);
   const std::uint64_t n_batches = n_elements(compressed.sizes) / static_cast<std::uint64_t>(n_rows + 1);
@@ -115,15 +116,15 @@ void check_compressed(StorageBytes& bytes, const ObjectTensor& tensor, const std
     for (std::int64_t i = 0; i < n_rows; ++i) {
       const std::int64_t bound = bounds.next();
       if (bound < last || bound - last > n_columns || bound > n_each) {
-        throw_bad(bytes, where, "compressed index " + std::to_string(bound) + " found behind " + std::to_string(last) +
-                                    ", with " + std::to_string(n_each) + " values and " + std::to_string(n_columns) +
-                                    " columns");
+        throw_bad(bytes, where,
+                  "compressed index " + std::to_string(bound) + " found behind " + std::to_string(last) + ", with " +
+                      std::to_string(n_each) + " values and " + std::to_string(n_columns) + " columns");
       }
       last = bound;
     }
     if (last != n_each) {
-      throw_bad(bytes, where, "last compressed index " + std::to_string(last) + " found, " + std::to_string(n_each) +
-                                  " expected");
+      throw_bad(bytes, where,
+                "last compressed index " + std::to_string(last) + " found, " + std::to_string(n_each) + " expected");
     }
   }
   const std::uint64_t n_plain = n_elements(plain.sizes);
@@ -152,7 +153,8 @@ std::optional<std::vector<unsigned char>> dense_bytes(StorageBytes& bytes, const
   std::vector<unsigned char> dense(n_dense * item);
   if (dense.empty() || n_values == 0) return dense;
   std::uint64_t n_block = 1;  // elements that one index stands for
-  for (std::size_t d = n_sparse_dims; d < tensor.sizes.size(); ++d) n_block *= static_cast<std::uint64_t>(tensor.sizes[d]);
+  for (std::size_t d = n_sparse_dims; d < tensor.sizes.size(); ++d)
+    n_block *= static_cast<std::uint64_t>(tensor.sizes[d]);
   std::vector<std::uint64_t> places(n_values);
   IntegerReader reader(bytes, indices, "a sparse tensor");
   for (std::size_t d = 0; d < n_sparse_dims; ++d) {

@@ -10,12 +10,9 @@
 #include <string>
 
 #include "ckptio/error.h"
-#include "codec/inflate.h"
 
 namespace ckptio::cli {
 namespace {
-
-constexpr std::size_t kChunkBytes = std::size_t{1} << 20;
 
 // A window is a page of the system's, so that a column of a matrix with up to kPages rows is read once.
 constexpr std::size_t kPageBytes = 4096, kPages = 16384;
@@ -25,11 +22,6 @@ constexpr std::size_t kScatteredBytes = 1024;
 
 [[noreturn]] void throw_spool_error(const char* action, int error) {
   throw IoError(std::string("cannot ") + action + " a temporary file: " + std::strerror(error), error);
-}
-
-void swap_items(unsigned char* bytes, std::size_t n_bytes, std::size_t swap_size) {
-  if (swap_size < 2) return;
-  for (std::size_t i = 0; i + swap_size <= n_bytes; i += swap_size) std::reverse(bytes + i, bytes + i + swap_size);
 }
 
 }  // namespace
@@ -69,34 +61,6 @@ struct StorageBytes::Spool {
   }
 };
 
-namespace {
-
-// Calls `use(bytes, n)` for the storage as it stands in the file, decompressed.
-template <typename Use>
-void for_each_chunk(const detail::Archive& archive, const detail::StorageRecord& record, Use use) {
-  std::vector<unsigned char> chunk;
-  std::uint64_t done = 0;
-  std::uint64_t n_in_file = record.n_bytes;
-  if (!record.is_stored) n_in_file = archive.zip()->records()[static_cast<std::size_t>(record.zip_record)].compressed_size;
-  const auto next = [&] {
-    chunk.resize(std::min<std::uint64_t>(kChunkBytes, n_in_file - done));
-    if (!chunk.empty()) archive.source().read_at(record.data_offset + done, chunk.data(), chunk.size());
-    done += chunk.size();
-  };
-  if (record.is_stored) {
-    for (next(); !chunk.empty(); next()) use(chunk.data(), chunk.size());
-    return;
-  }
-  const auto input = [&]() -> detail::InputPiece { return next(), detail::InputPiece{chunk.data(), chunk.size()}; };
-  const auto result = detail::inflate_stream(input, use, record.n_bytes);
-  if (result != detail::InflateResult::ok) {
-    throw CorruptError("cannot read '" + archive.source().name + "': record " + record.name + ": " +
-                       detail::describe(result));
-  }
-}
-
-}  // namespace
-
 StorageBytes::StorageBytes(const detail::Archive& archive, std::function<void(std::uint64_t)> on_read)
     : archive_(archive), on_read_(std::move(on_read)) {}
 
@@ -130,21 +94,15 @@ StorageBytes::Storage& StorageBytes::open(std::size_t index) {
   if (record.n_bytes <= kHeldBytes) {
     hold(index, opened);
   } else {
-    archive_.verify_storage(index);
-    if (on_read_) on_read_(record.n_bytes);
-    if (!record.is_stored || record.swap_bytes) {
+    if (record.is_stored && !record.swap_bytes) {
+      archive_.verify_storage(index);
+    } else {
       opened.spool = std::make_unique<Spool>();
-      const std::size_t swap_size = detail::dtype_info(archive_.graph().storages[index].dtype).swap_size;
-      std::vector<unsigned char> piece;  // chunks of deflated data end anywhere: whole items alone can be swapped
-      for_each_chunk(archive_, record, [&](const unsigned char* data, std::size_t n_bytes) {
-        piece.insert(piece.end(), data, data + n_bytes);
-        const std::size_t n_whole = piece.size() - (swap_size > 1 ? piece.size() % swap_size : 0);
-        if (record.swap_bytes) swap_items(piece.data(), n_whole, swap_size);
-        opened.spool->append(piece.data(), n_whole);
-        piece.erase(piece.begin(), piece.begin() + static_cast<std::ptrdiff_t>(n_whole));
+      archive_.read_storage_pieces(index, [&](const void* data, std::size_t n_bytes) {
+        opened.spool->append(static_cast<const unsigned char*>(data), n_bytes);
       });
-      opened.spool->append(piece.data(), piece.size());
     }
+    if (on_read_) on_read_(record.n_bytes);
   }
   return storages_.emplace(index, std::move(opened)).first->second;
 }

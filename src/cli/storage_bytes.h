@@ -21,7 +21,7 @@ namespace ckptio::cli {
 
 class StorageBytes {
  public:
-  static constexpr std::uint64_t kHeldBytes = std::uint64_t{64} << 20;   // of one storage
+  static constexpr std::uint64_t kHeldBytes = std::uint64_t{64} << 20;    // of one storage
   static constexpr std::uint64_t kCacheBytes = std::uint64_t{128} << 20;  // of all that are held
 
   // `on_read` is told how many bytes were read from the file, as it goes. Both must outlive this.

@@ -103,7 +103,10 @@ std::optional<TensorView> view_of(const detail::ObjectTensor& tensor) {
 }
 
 TensorReader::TensorReader(StorageBytes& bytes, TensorView view)
-    : bytes_(bytes), view_(std::move(view)), item_size_(detail::item_size(view_.dtype)), n_left_(n_elements(view_.sizes)) {
+    : bytes_(bytes),
+      view_(std::move(view)),
+      item_size_(detail::item_size(view_.dtype)),
+      n_left_(n_elements(view_.sizes)) {
   merge_dimensions(view_);
   at_.assign(view_.sizes.size(), 0);
   buffer_.resize(std::min<std::uint64_t>(n_left_, kPieceBytes / item_size_) * item_size_);

@@ -48,8 +48,8 @@ class TensorReader {
   StorageBytes& bytes_;
   TensorView view_;
   std::size_t item_size_;
-  std::uint64_t n_left_;                  // elements
-  std::vector<std::int64_t> at_;          // index of the next element; the last one counts within the row
+  std::uint64_t n_left_;          // elements
+  std::vector<std::int64_t> at_;  // index of the next element; the last one counts within the row
   std::vector<unsigned char> buffer_;
 };
 

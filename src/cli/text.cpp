@@ -16,8 +16,11 @@ constexpr std::uint32_t kBadByte = 0xFFFFFFFF;
 std::uint32_t next_point(std::string_view text, std::size_t& at) {
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
   const unsigned char first = byte(at);
-  const int n_more = first < 0x80 ? 0 : first >= 0xC2 && first < 0xE0 ? 1 : first >= 0xE0 && first < 0xF0 ? 2
-                   : first >= 0xF0 && first < 0xF5 ? 3 : -1;
+  const int n_more = first < 0x80                    ? 0
+                     : first >= 0xC2 && first < 0xE0 ? 1
+                     : first >= 0xE0 && first < 0xF0 ? 2
+                     : first >= 0xF0 && first < 0xF5 ? 3
+                                                     : -1;
   if (n_more < 0 || at + static_cast<std::size_t>(n_more) >= text.size()) return ++at, kBadByte;
   std::uint32_t point = n_more == 0 ? first : first & (0x3Fu >> n_more);
   for (int i = 1; i <= n_more; ++i) {

@@ -9,13 +9,13 @@
 
 namespace ckptio::cli {
 
-// `bytes` as a JSON string in ASCII with its quotes, as Python's json.dumps writes it. UTF-8 in, encoded lone surrogates
-// allowed; what is no UTF-8 becomes U+FFFD.
+// `bytes` as a JSON string in ASCII with its quotes, as Python's json.dumps writes it. UTF-8 in, encoded lone
+// surrogates allowed; what is no UTF-8 becomes U+FFFD.
 std::string json_string(std::string_view utf8);
 
-std::string hex_of(std::string_view bytes);             // "00ff"
-std::string hex_of_bits(double value);                  // IEEE 754, most significant byte first
-std::string json_integers(const auto& values) {         // "[1, 2]"
+std::string hex_of(std::string_view bytes);      // "00ff"
+std::string hex_of_bits(double value);           // IEEE 754, most significant byte first
+std::string json_integers(const auto& values) {  // "[1, 2]"
   std::string text = "[";
   for (const auto value : values) text += (text.size() > 1 ? ", " : "") + std::to_string(value);
   return text + "]";
@@ -34,8 +34,8 @@ bool is_ascii(std::string_view text);
 std::string quoted(std::string_view utf8, std::size_t max_points = 60);
 std::string printable(std::string_view utf8, std::size_t max_points = 200);  // the same without quotes
 
-std::string size_text(std::uint64_t n_bytes);   // "532 B", "1.5 kB", "12.3 GB"
+std::string size_text(std::uint64_t n_bytes);                                       // "532 B", "1.5 kB", "12.3 GB"
 std::string count_text(std::uint64_t n, const char* singular, const char* plural);  // "1 tensor", "1,234 tensors"
-std::string number_text(double value);          // the shortest text that reads back as the same double: "0.001"
+std::string number_text(double value);  // the shortest text that reads back as the same double: "0.001"
 
 }  // namespace ckptio::cli
