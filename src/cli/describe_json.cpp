@@ -289,7 +289,7 @@ class Describer {
       return "{\"class\": \"torch.qscheme\", \"t\": \"object\", \"v\": " + json_string(qscheme_text(*scheme)) + "}";
     }
     if (const auto* storage = object.get<detail::ObjectStorage>()) return storage_text(storage->storage);
-    return text_of("global", json_string(detail::global_name(object)));
+    return "{\"global\": " + json_string(detail::global_name(object)) + ", \"t\": \"object\"}";  // a class, a function
   }
 
   // torch.Size, and the empty tuple.

@@ -4,12 +4,13 @@
 //   {"t": "dict", "items": [[{"t": "str", "v": "w"}, {"t": "tensor", "dtype": "float32", "shape": [2, 3], ...}]]}
 //
 // "t" is none bool int float str bytes bytearray complex list tuple set frozenset dict odict counter defaultdict size
-// dtype device layout tensor sparse quant nested storage object global ref jit_archive. Integers are decimal strings
+// dtype device layout tensor sparse quant nested storage object ref jit_archive. Integers are decimal strings
 // (hexadecimal beyond 10000 bits), floats the hex digits of their bits, strings "v" if ASCII, else "utf8" in hex, and
 // from 2000 characters on their "sha256" and "nbytes". A container that is met more than once has an "id", and later
 // sightings are {"t": "ref", "id"}. "storage" numbers storages as they are first met. "sha256" of a tensor is that of
 // its elements' bytes, rows first, little-endian, conj and neg resolved; null where a small storage claims to be an
-// enormous tensor. An "object" has its class, the global that makes it and what it is made with.
+// enormous tensor. An "object" has its class, the global that makes it and what it is made with; a class or
+// function itself the "global" alone.
 // tests/interop/fixtures/make_fixtures.py describes Python's values in the same way.
 #pragma once
 

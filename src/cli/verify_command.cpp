@@ -136,7 +136,7 @@ int check(const Archive& archive, Console& console) {
   const auto tensors = tensor_paths(archive.root());
   const auto n_good =
       std::count_if(tensors.begin(), tensors.end(), [&](const auto& t) { return is_readable(*t.second, findings); });
-  console.line("  can still be read: all values but tensors, and " + std::to_string(n_good) + " of " +
+  console.line("  can still be read: all that is no tensor, and " + std::to_string(n_good) + " of " +
                count_text(tensors.size(), "tensor", "tensors"));
   return kDifferent;
 }
