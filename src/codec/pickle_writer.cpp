@@ -330,7 +330,7 @@ void PickleWriter::write(const Object&, const ObjectString& value) {
 }
 
 void PickleWriter::write(const Object& object, const ObjectByteArray& value) {
-  out_.global("__builtin__", "bytearray");
+  out_.global("builtins", "bytearray");
   if (!value.octets.empty()) out_.octets(value.octets);
   out_.close_tuple(value.octets.empty() ? 0 : 1);
   out_.opcode(op::kReduce);
@@ -380,7 +380,7 @@ void PickleWriter::write(const Object& object, const ObjectSet& set) {
     then(Fill{&object, Part::items, 0});
     return;
   }
-  out_.global("__builtin__", set.frozen ? "frozenset" : "set");
+  out_.global("builtins", set.frozen ? "frozenset" : "set");
   out_.opcode(op::kEmptyList);
   for (std::size_t begin = 0; begin < set.items.size(); begin += kBatch) {
     then(Code{op::kMark});

@@ -20,6 +20,7 @@ constexpr std::size_t kMaxDepth = 4;
 // reserve and what is made of it later; a header within the limit may hold half a million tensors.
 constexpr std::uint64_t kMaxObjectBytes = 512ull << 20;
 constexpr std::uint64_t kTensorBytes = 1024;   // a tensor, its storage, and the entries that name them
+constexpr std::size_t kMaxDimensions = 64;     // PyTorch's operators take no more (at::dim_bitset_size)
 constexpr std::uint64_t kDimensionBytes = 32;  // of the header's shape, of sizes and of strides
 constexpr std::uint64_t kMetadataBytes = 160;  // two strings
 constexpr std::uint64_t kTextBytes = 4;        // for each byte of a name: it is kept in several places
@@ -154,6 +155,10 @@ class HeaderHandler final : public JsonHandler {
 
   void add_number(std::uint64_t number) {
     if (field_ == Field::shape) {
+      if (entry_.shape.size() == kMaxDimensions) {
+        throw UnsupportedError("cannot read '" + source_.name + "': " + where() + ": it has more than " +
+                               std::to_string(kMaxDimensions) + " dimensions");
+      }
       charge(kDimensionBytes);
       entry_.shape.push_back(number);
     } else {

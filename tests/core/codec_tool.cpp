@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What interop tests ask of the codec, without Torch:
 //
-//   codec_tool relayout IN OUT   lays out the records of a zip file anew; of torch.save's files that gives the same bytes
+//   codec_tool relayout IN OUT          lays out the records of a zip file anew; of torch.save's that gives its bytes
+//   codec_tool rewrite IN OUT [PREFIX]  reads a checkpoint of any format, writes its objects as torch.save does
+//   codec_tool check FILE...            opens each and reads all its storages: "ok FILE" or "error FILE: message"
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
@@ -11,7 +13,9 @@
 #include <vector>
 
 #include "ckptio/error.h"
+#include "codec/archive.h"
 #include "codec/checksum.h"
+#include "codec/python_layout.h"
 #include "codec/zip_layout.h"
 #include "codec/zip_reader.h"
 
@@ -66,11 +70,48 @@ void relayout(const std::string& in, const std::string& out) {
   if (!file) throw ckptio::IoError("cannot write '" + out + "'");
 }
 
+void rewrite(const std::string& in, const std::string& out, const PythonLayoutOptions& options) {
+  const Archive archive = Archive::open(file_source(in));
+  const PythonLayout layout(archive.graph(), archive.root(), options);
+  std::ofstream file(out, std::ios::binary);
+  std::vector<std::uint32_t> crcs;
+  for (std::size_t i = 0; i < layout.zip().records().size(); ++i) {
+    const auto storage = layout.storage_of(i);
+    std::string content(layout.zip().records()[i].size, '\0');
+    if (storage) archive.read_storage(*storage, content.data());
+    if (!storage) content = layout.content_of(i, crcs);
+    const std::uint32_t crc = crc32(0, content.data(), content.size());
+    file << layout.zip().header(i) << content << layout.zip().descriptor(i, crc);
+    crcs.push_back(crc);
+  }
+  file << layout.zip().directory(crcs);
+  file.close();
+  if (!file) throw ckptio::IoError("cannot write '" + out + "'");
+}
+
+void check(const std::string& path) {
+  try {
+    const Archive archive = Archive::open(file_source(path));
+    for (std::size_t i = 0; i < archive.storages().size(); ++i) {
+      archive.read_storage_pieces(i, [](const void*, std::size_t) {});
+    }
+    std::cout << "ok " << path << '\n';
+  } catch (const ckptio::Error& error) {
+    std::cout << "error " << path << ": " << error.what() << '\n';
+  }
+}
+
 int run(const std::vector<std::string>& words) {
   if (words.size() == 3 && words[0] == "relayout") {
     relayout(words[1], words[2]);
+  } else if ((words.size() == 3 || words.size() == 4) && words[0] == "rewrite") {
+    PythonLayoutOptions options;
+    if (words.size() == 4) options.prefix = words[3];
+    rewrite(words[1], words[2], options);
+  } else if (words.size() > 1 && words[0] == "check") {
+    for (std::size_t i = 1; i < words.size(); ++i) check(words[i]);
   } else {
-    std::cerr << "usage: codec_tool relayout IN OUT\n";
+    std::cerr << "usage: codec_tool relayout IN OUT | rewrite IN OUT [PREFIX] | check FILE...\n";
     return 2;
   }
   return 0;

@@ -1,0 +1,528 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "formats/safetensors_structure.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <unordered_set>
+
+#include "codec/json_text.h"
+#include "codec/safetensors_file.h"
+#include "codec/zip_directory.h"
+#include "value/dtype_name.h"
+#include "value/tensor_storage.h"
+
+namespace ckptio::detail {
+
+namespace {
+
+// How deep lists, tuples and dictionaries may stand in each other. Code that walks values recurses.
+constexpr std::size_t kMaxDepth = 500;
+
+// Levels of JSON: the text's own, and up to five for each of those: {"$ordered_dict": [{"$dict": [[key, value], ...
+constexpr std::size_t kMaxJsonDepth = 1 + 5 * kMaxDepth;
+
+// A few bytes of text can make a value of some hundred. Real checkpoints have a few for each parameter.
+constexpr std::size_t kMaxValues = 1'000'000;
+
+// To and from decimal digits takes time with the square of their number; Python's limit for the same reason.
+constexpr std::size_t kMaxIntegerDigits = 4300;
+
+constexpr std::string_view kHexDigits = "0123456789abcdef";
+
+std::string to_hex(std::string_view octets) {
+  std::string text;
+  for (const unsigned char octet : octets) {
+    text += kHexDigits[octet >> 4];
+    text += kHexDigits[octet & 15];
+  }
+  return text;
+}
+
+std::string from_hex(std::string_view text) {
+  std::string octets;
+  if (text.size() % 2 != 0) throw ValueError("an odd number of hexadecimal digits");
+  for (std::size_t i = 0; i < text.size(); i += 2) {
+    const std::size_t high = kHexDigits.find(text[i]), low = kHexDigits.find(text[i + 1]);
+    if (high == std::string_view::npos || low == std::string_view::npos) throw ValueError("no hexadecimal digit");
+    octets += static_cast<char>(high << 4 | low);
+  }
+  return octets;
+}
+
+std::string tagged(std::string_view tag, const std::string& json) {
+  return "{\"" + std::string(tag) + "\":" + json + "}";
+}
+
+std::string float_text(double value) {
+  if (std::isfinite(value)) return json_number(value);
+  return tagged("$float", std::isnan(value) ? "\"nan\"" : value > 0 ? "\"inf\"" : "\"-inf\"");
+}
+
+template <class Numbers>
+std::string list_text(const Numbers& numbers) {
+  std::string text;
+  for (const std::int64_t number : numbers) text += (text.empty() ? "" : ",") + std::to_string(number);
+  return "[" + text + "]";
+}
+
+std::string view_text(const ViewOf& view) {
+  if (view.is_same) return tagged("$tensor", json_quote(view.name));
+  return tagged("$view", "[" + json_quote(view.name) + "," + json_quote(dtype_name(view.dtype)) + "," +
+                             std::to_string(view.offset) + "," + list_text(view.sizes) + "," + list_text(view.strides) +
+                             "]");
+}
+
+// What keeps a tensor out of the format, or "".
+std::string why_not(const at::Tensor& tensor) {
+  if (tensor.is_meta()) return "a tensor without data (meta)";
+  if (tensor.is_nested()) return "a nested tensor";
+  if (tensor.is_quantized()) return "a quantized tensor";
+  if (tensor.layout() != c10::kStrided) return "a sparse tensor";
+  if (!has_plain_storage(tensor)) return "a tensor without memory of its own";
+  const auto dtype = static_cast<DType>(tensor.scalar_type());
+  if (!safetensors_dtype_name(dtype)) return "a tensor of dtype " + dtype_name(tensor.scalar_type());
+  if (dtype == DType::float4_e2m1fn_x2 && tensor.dim() == 0) return "a float4_e2m1fn_x2 tensor of no dimensions";
+  return "";
+}
+
+std::string join(const std::vector<std::string>& items) {
+  std::string text;
+  for (const std::string& item : items) text += (text.empty() ? "" : "; ") + item;
+  return text;
+}
+
+}  // namespace
+
+void Problems::raise(const std::string& path) const {
+  std::vector<std::string> all = of_type;
+  all.insert(all.end(), of_value.begin(), of_value.end());
+  if (all.empty()) return;
+  const std::string message = "cannot save '" + path + "': a safetensors file cannot hold " + join(all);
+  if (of_type.empty()) throw ValueError(message);
+  throw TypeError(message);
+}
+
+// Goes through the tree once. At a tensor the text is broken off, to be put in later.
+class StructureDraft::Writer {
+ public:
+  Writer(StructureDraft& draft, PlainValues plain_values, Problems& problems)
+      : draft_(draft), plain_values_(plain_values), problems_(problems) {
+    names_.insert("__metadata__");
+  }
+
+  void write(const Checkpoint& checkpoint) {
+    text_ = "{\"version\":" + std::to_string(kStructureVersion) + ",\"checkpoint\":";
+    for (const auto& [key, value] : checkpoint) {
+      draft_.is_flat_ = draft_.is_flat_ && key.is<std::string>() && value.is<at::Tensor>();
+    }
+    typed_dict(checkpoint, "", nullptr);
+    draft_.pieces_.push_back(text_ + "}");
+  }
+
+ private:
+  void item(const Value& value, const std::string& name) {
+    if (const auto* tensor = value.get_if<at::Tensor>()) return this->tensor(*tensor, name, value);
+    if (const auto* entries = value.get_if<Dict>()) return typed_dict(*entries, name, &value);
+    if (const auto* items = value.get_if<List>()) return sequence(*items, name, value);
+    const auto* tuple = value.get_if<Tuple>();
+    if (tuple != nullptr && !tuple->is_size()) return in_tag("$tuple", [&] { sequence(*tuple, name, value); });
+    if (plain_values_ == PlainValues::refuse) return refuse(value, "is " + std::string(value.type_name()));
+    if (tuple != nullptr) return in_tag("$size", [&] { sequence(*tuple, name, value); });
+    if (const auto* set = value.get_if<Set>()) {
+      return in_tag(set->is_frozen() ? "$frozenset" : "$set", [&] { sequence(*set, name, value); });
+    }
+    if (const auto* text = value.get_if<std::string>()) return string(*text, value);
+    text_ += plain_text(value);
+  }
+
+  // Of values that are neither tensors, text nor containers.
+  std::string plain_text(const Value& value) {
+    if (value.is_null()) return "null";
+    if (const auto* held = value.get_if<bool>()) return *held ? "true" : "false";
+    if (const auto* held = value.get_if<std::int64_t>()) return std::to_string(*held);
+    if (const auto* held = value.get_if<double>()) return float_text(*held);
+    if (const auto* held = value.get_if<std::complex<double>>()) {
+      return tagged("$complex", "[" + float_text(held->real()) + "," + float_text(held->imag()) + "]");
+    }
+    if (const auto* held = value.get_if<Bytes>()) return tagged("$bytes", json_quote(to_hex(held->view())));
+    if (const auto* held = value.get_if<ByteArray>()) return tagged("$bytearray", json_quote(to_hex(held->view())));
+    if (const auto* held = value.get_if<BigInt>()) return big_int(*held, value);
+    if (const auto* held = value.get_if<c10::ScalarType>()) return tagged("$dtype", json_quote(dtype_name(*held)));
+    if (const auto* held = value.get_if<c10::Device>()) return tagged("$device", json_quote(held->str()));
+    const auto* opaque = value.get_if<Opaque>();
+    refuse(value, opaque != nullptr ? "an object of " + opaque->class_name() : "is " + std::string(value.type_name()));
+    return "null";
+  }
+
+  std::string big_int(const BigInt& number, const Value& value) {
+    // Less than half a byte for each digit.
+    if (number.twos_complement().size() > kMaxIntegerDigits / 2) {
+      problems_.of_value.push_back(value.path() + " (an integer of more than " + std::to_string(kMaxIntegerDigits) +
+                                   " digits)");
+      return "null";
+    }
+    return tagged("$int", json_quote(number.to_string()));
+  }
+
+  void string(const std::string& text, const Value& value) {
+    try {
+      text_ += json_quote(text);
+    } catch (const ValueError&) {
+      problems_.of_value.push_back(value.path() + " (text that is not UTF-8)");
+    }
+  }
+
+  void tensor(const at::Tensor& tensor, const std::string& wanted_name, const Value& value) {
+    if (!tensor.defined()) {
+      if (plain_values_ == PlainValues::refuse) return refuse(value, "an undefined tensor");
+      draft_.is_flat_ = false;
+      text_ += tagged("$tensor", "null");
+      return;
+    }
+    if (const std::string why = why_not(tensor); !why.empty()) return refuse(value, why);
+    std::string name = wanted_name;
+    for (int number = 2; !names_.insert(name).second; ++number) name = wanted_name + "#" + std::to_string(number);
+    draft_.is_flat_ = draft_.is_flat_ && name == wanted_name;
+    draft_.pieces_.push_back(std::move(text_));
+    text_.clear();
+    draft_.tensors_.push_back({std::move(name), tensor, &value});
+  }
+
+  template <class Items>
+  void sequence(const Items& items, const std::string& name, const Value& value) {
+    if (!enter(&value)) return;
+    text_ += "[";
+    std::int64_t index = 0;
+    for (const Value& held : items) {
+      if (index > 0) text_ += ",";
+      item(held, child_name(name, std::to_string(index++)));
+    }
+    text_ += "]";
+    --depth_;
+  }
+
+  // `value`: that holds the Dict; null for the checkpoint.
+  void typed_dict(const Dict& entries, const std::string& name, const Value* value) {
+    if (entries.type() == DictType::dict) return dict(entries, name, value);
+    in_tag(entries.type() == DictType::counter ? "$counter" : "$ordered_dict", [&] {
+      text_ += "[";
+      dict(entries, name, value);
+      text_ += ",";
+      // Versions of modules, and the like: not what those who refuse plain values mean.
+      if (plain_values_ == PlainValues::refuse) {
+        text_ += "{}";
+      } else {
+        typed_dict(entries.attributes(), child_name(name, "__dict__"), value);
+      }
+      text_ += "]";
+    });
+  }
+
+  void dict(const Dict& entries, const std::string& name, const Value* value) {
+    if (!enter(value)) return;
+    bool is_object = true;
+    for (const auto& [key, held] : entries) {
+      const auto* text = key.get_if<std::string>();
+      is_object = is_object && text != nullptr && !text->starts_with('$');
+    }
+    is_object ? object(entries, name, value) : in_tag("$dict", [&] { pairs(entries, name, value); });
+    --depth_;
+  }
+
+  void object(const Dict& entries, const std::string& name, const Value* value) {
+    text_ += "{";
+    bool is_first = true;
+    for (const auto& [key, held] : entries) {
+      if (!is_first) text_ += ",";
+      is_first = false;
+      this->key(key, value);
+      text_ += ":";
+      item(held, child_name(name, key.as<std::string>()));
+    }
+    text_ += "}";
+  }
+
+  void pairs(const Dict& entries, const std::string& name, const Value* value) {
+    text_ += "[";
+    bool is_first = true;
+    for (const auto& [key, held] : entries) {
+      text_ += is_first ? "[" : ",[";
+      is_first = false;
+      this->key(key, value);
+      text_ += ",";
+      item(held, child_name(name, key.is<std::string>() ? key.as<std::string>() : to_string(key)));
+      text_ += "]";
+    }
+    text_ += "]";
+  }
+
+  // Keys hold no tensors, and stand in no container of the tree: problems are told of the Dict. `value`: that holds it.
+  void key(const Value& key, const Value* value) {
+    Problems problems;
+    std::swap(problems, problems_);
+    const PlainValues plain_values = std::exchange(plain_values_, PlainValues::metadata);
+    item(key, "");
+    plain_values_ = plain_values;
+    std::swap(problems, problems_);
+    const std::string place = value == nullptr ? "checkpoint" : value->path();
+    const std::string text = place + " (its key " + quote_name(to_string(key)) + ")";
+    if (!problems.of_type.empty()) problems_.of_type.push_back(text);
+    if (!problems.of_value.empty()) problems_.of_value.push_back(text);
+  }
+
+  template <class Body>
+  void in_tag(std::string_view tag, Body body) {
+    text_ += "{\"" + std::string(tag) + "\":";
+    body();
+    text_ += "}";
+  }
+
+  bool enter(const Value* value) {
+    if (depth_ < kMaxDepth) return ++depth_, true;
+    problems_.of_value.push_back((value == nullptr ? "checkpoint" : value->path()) + " (nested deeper than " +
+                                 std::to_string(kMaxDepth) + " levels)");
+    return false;
+  }
+
+  void refuse(const Value& value, const std::string& why) {
+    problems_.of_type.push_back(value.path() + " (" + why + ")");
+  }
+
+  static std::string child_name(const std::string& name, const std::string& key) {
+    return name.empty() ? key : name + "." + key;
+  }
+
+  StructureDraft& draft_;
+  PlainValues plain_values_;
+  Problems& problems_;
+  std::unordered_set<std::string> names_;
+  std::string text_;
+  std::size_t depth_ = 0;
+};
+
+StructureDraft::StructureDraft(const Checkpoint& checkpoint, PlainValues plain_values, Problems& problems) {
+  Writer(*this, plain_values, problems).write(checkpoint);
+}
+
+std::string StructureDraft::text(const std::vector<ViewOf>& views) const {
+  std::string text = pieces_.front();
+  for (std::size_t i = 0; i < views.size(); ++i) text += view_text(views[i]) + pieces_[i + 1];
+  return text;
+}
+
+namespace {
+
+// Builds values from the inside out.
+class StructureHandler final : public JsonHandler {
+ public:
+  StructureHandler(const std::string& file, const std::function<at::Tensor(const ViewOf&)>& make_tensor)
+      : file_(file), make_tensor_(make_tensor) {}
+
+  Checkpoint take() && {
+    if (!checkpoint_) fail("it is no object with the keys version and checkpoint");
+    return std::move(*checkpoint_);
+  }
+
+  void key(std::string&& name) override { frames_.back().key = std::move(name); }
+
+  void scalar(JsonScalar&& scalar) override {
+    std::visit(
+        [this](auto&& held) {
+          if constexpr (std::is_same_v<std::decay_t<decltype(held)>, std::nullptr_t>) {
+            add(Value());
+          } else {
+            add(Value(std::move(held)));
+          }
+        },
+        std::move(scalar));
+  }
+
+  void begin(JsonContainer container) override {
+    frames_.emplace_back();
+    frames_.back().is_object = container == JsonContainer::object;
+  }
+
+  void end(JsonContainer) override {
+    Frame frame = std::move(frames_.back());
+    frames_.pop_back();
+    if (frames_.empty()) return finish(frame);
+    try {
+      add(frame.is_object ? object(frame.entries) : Value(std::move(frame.items)));
+    } catch (const UnsupportedError&) {
+      throw;
+    } catch (const CorruptError&) {
+      throw;
+    } catch (const Error& error) {  // values refuse what is put into them
+      fail(error.what());
+    } catch (const c10::Error& error) {  // as c10::Device does
+      fail(error.what_without_backtrace());
+    }
+  }
+
+ private:
+  using Entries = std::vector<std::pair<std::string, Value>>;
+  struct Frame {
+    bool is_object = false;
+    std::string key;
+    Entries entries;
+    List items;
+  };
+
+  void add(Value&& value) {
+    if (++n_values_ > kMaxValues) {
+      throw UnsupportedError("'" + file_ + "': metadata " + quote_name(kStructureKey) + " has more than " +
+                             std::to_string(kMaxValues) + " values");
+    }
+    if (frames_.empty()) fail("it is no object");
+    Frame& frame = frames_.back();
+    if (!frame.is_object) return frame.items.push_back(std::move(value));
+    if (frames_.size() == 1 && frame.key == "version") check_version(value);
+    frame.entries.emplace_back(std::move(frame.key), std::move(value));
+  }
+
+  void check_version(const Value& value) const {
+    const auto* version = value.get_if<std::int64_t>();
+    if (version == nullptr || *version < 1) fail("its version is " + to_string(value));
+    if (*version > kStructureVersion) {
+      throw UnsupportedError("'" + file_ + "': metadata " + quote_name(kStructureKey) + " is of version " +
+                             std::to_string(*version) + ", written by a newer ckptio; this one reads version " +
+                             std::to_string(kStructureVersion));
+    }
+  }
+
+  void finish(Frame& frame) {
+    Entries& entries = frame.entries;
+    const bool is_right = frame.is_object && entries.size() == 2 && entries[0].first == "version" &&
+                          entries[1].first == "checkpoint" && entries[1].second.is<Dict>();
+    if (is_right) checkpoint_ = std::move(entries[1].second.mutable_as<Dict>());
+  }
+
+  Value object(Entries& entries) {
+    if (entries.size() == 1 && entries[0].first.starts_with('$')) return special(entries[0].first, entries[0].second);
+    Dict dict;
+    for (auto& [key, value] : entries) {
+      if (key.starts_with('$')) fail("the key " + quote_name(key) + " among others");
+      insert(dict, key, std::move(value));
+    }
+    return dict;
+  }
+
+  void insert(Dict& dict, const Value& key, Value&& value) const {
+    if (dict.contains(key)) fail("the key " + quote_name(to_string(key)) + " comes twice");
+    dict[key] = std::move(value);
+  }
+
+  // What {tag: held} stands for. TypeError, ValueError and IndexError where `held` is not of its form.
+  Value special(const std::string& tag, Value& held) const {
+    if (tag == "$tensor") return held.is_null() ? at::Tensor() : make_tensor_({held.as<std::string>()});
+    if (tag == "$view") return make_tensor_(view(held.as<List>()));
+    if (tag == "$tuple") {
+      List& items = held.mutable_as<List>();
+      return Tuple(std::make_move_iterator(items.begin()), std::make_move_iterator(items.end()));
+    }
+    if (tag == "$dict") return dict(held.mutable_as<List>());
+    if (tag == "$ordered_dict") return typed_dict(held.mutable_as<List>(), DictType::ordered_dict);
+    if (tag == "$counter") return typed_dict(held.mutable_as<List>(), DictType::counter);
+    if (tag == "$size") return Tuple::make_size(held.as<std::vector<std::int64_t>>());
+    if (tag == "$set") return set(held.as<List>());
+    if (tag == "$frozenset") return Set::make_frozen(set(held.as<List>()));
+    if (tag == "$bytearray") return ByteArray(from_hex(held.as<std::string>()));
+    if (tag == "$dtype") return dtype(held.as<std::string>());
+    if (tag == "$device") return c10::Device(held.as<std::string>());
+    if (tag == "$bytes") return Bytes(from_hex(held.as<std::string>()));
+    if (tag == "$int") return integer(held.as<std::string>());
+    if (tag == "$float") return not_finite(held.as<std::string>());
+    if (tag == "$complex")
+      return std::complex<double>(held.as<List>().at(0).as<double>(), held.as<List>().at(1).as<double>());
+    fail("the unknown key " + quote_name(tag));
+  }
+
+  Dict dict(List& pairs) const {
+    Dict dict;
+    for (Value& pair : pairs) {
+      List& items = pair.mutable_as<List>();
+      if (items.size() != 2) fail("an entry of $dict is no pair");
+      insert(dict, items.at(0), std::move(items.at(1)));
+    }
+    return dict;
+  }
+
+  Dict typed_dict(List& parts, DictType type) const {
+    if (parts.size() != 2) fail("a dictionary is no pair of entries and attributes");
+    Dict dict = std::move(parts.at(0).mutable_as<Dict>());
+    dict.set_type(type);
+    Dict& attributes = parts.at(1).mutable_as<Dict>();
+    if (!attributes.empty()) dict.attributes() = std::move(attributes);
+    return dict;
+  }
+
+  Set set(const List& items) const {
+    Set set;
+    for (const Value& item : items) {
+      if (!set.insert(item)) fail("the item " + quote_name(to_string(item)) + " comes twice");
+    }
+    return set;
+  }
+
+  Value dtype(const std::string& name) const {
+    const auto found = dtype_named(name);
+    if (!found) fail("the dtype " + quote_name(name));
+    return static_cast<c10::ScalarType>(*found);
+  }
+
+  static Value integer(const std::string& digits) {
+    if (digits.size() > 2 * kMaxIntegerDigits) throw ValueError("an integer of too many digits");
+    const BigInt number(digits);
+    if (const auto small = number.to_int64()) return *small;
+    return number;
+  }
+
+  Value not_finite(const std::string& name) const {
+    if (name == "nan") return std::numeric_limits<double>::quiet_NaN();
+    if (name == "inf") return std::numeric_limits<double>::infinity();
+    if (name == "-inf") return -std::numeric_limits<double>::infinity();
+    fail("the float " + quote_name(name));
+  }
+
+  ViewOf view(const List& parts) const {
+    ViewOf view;
+    view.is_same = false;
+    view.name = parts.at(0).as<std::string>();
+    const auto dtype = dtype_named(parts.at(1).as<std::string>());
+    if (!dtype || !safetensors_dtype_name(*dtype))
+      fail("a view of the dtype " + quote_name(parts.at(1).as<std::string>()));
+    view.dtype = static_cast<c10::ScalarType>(*dtype);
+    view.offset = parts.at(2).as<std::int64_t>();
+    view.sizes = parts.at(3).as<std::vector<std::int64_t>>();
+    view.strides = parts.at(4).as<std::vector<std::int64_t>>();
+    return view;
+  }
+
+  [[noreturn]] void fail(const std::string& what) const {
+    throw CorruptError("cannot read '" + file_ + "': metadata " + quote_name(kStructureKey) + " at byte " +
+                       std::to_string(position()) + " of it: " + what);
+  }
+
+  const std::string& file_;
+  const std::function<at::Tensor(const ViewOf&)>& make_tensor_;
+  std::vector<Frame> frames_;
+  std::size_t n_values_ = 0;
+  std::optional<Checkpoint> checkpoint_;
+};
+
+}  // namespace
+
+Checkpoint read_structure(const std::string& file, std::string_view text,
+                          const std::function<at::Tensor(const ViewOf& view)>& make_tensor) {
+  StructureHandler handler(file, make_tensor);
+  try {
+    read_json(text, kMaxJsonDepth, handler);
+  } catch (const JsonError& error) {
+    throw CorruptError("cannot read '" + file + "': metadata " + quote_name(kStructureKey) + " at byte " +
+                       std::to_string(error.position) + " of it: " + error.what());
+  }
+  return std::move(handler).take();
+}
+
+}  // namespace ckptio::detail
