@@ -89,6 +89,17 @@ int run_helper(const ConvertOptions& options, const std::string& to) {
               (WIFSIGNALED(status) ? " by signal " + std::to_string(WTERMSIG(status)) : ""));
 }
 
+// The helper maps the file, without checking it against its checksums.
+void check(const detail::Archive& archive) {
+  std::uint64_t n_all = 0;
+  for (const detail::StorageRecord& record : archive.storages()) n_all += record.n_bytes;
+  Progress progress("checking " + printable(archive.source().name), n_all);
+  for (std::size_t i = 0; i < archive.storages().size(); ++i) {
+    archive.verify_storage(i);
+    progress.add(archive.storages()[i].n_bytes);
+  }
+}
+
 std::string wanted_format(const ConvertOptions& options) {
   const std::string to = options.to.empty() ? format_of_extension(options.out) : options.to;
   if (!to.empty()) return to;
@@ -100,13 +111,14 @@ std::string wanted_format(const ConvertOptions& options) {
 
 std::string format_of_extension(const std::string& path) {
   static constexpr std::array<std::pair<const char*, const char*>, 6> kFormats = {{{".pt", "python"},
-                                                                                  {".pth", "python"},
-                                                                                  {".ckpt", "python"},
-                                                                                  {".bin", "python"},
-                                                                                  {".safetensors", "safetensors"},
-                                                                                  {".torch", "torch"}}};
+                                                                                   {".pth", "python"},
+                                                                                   {".ckpt", "python"},
+                                                                                   {".bin", "python"},
+                                                                                   {".safetensors", "safetensors"},
+                                                                                   {".torch", "torch"}}};
   const std::string extension = std::filesystem::path(path).extension().string();
-  const auto found = std::find_if(kFormats.begin(), kFormats.end(), [&](const auto& f) { return extension == f.first; });
+  const auto found =
+      std::find_if(kFormats.begin(), kFormats.end(), [&](const auto& f) { return extension == f.first; });
   return found == kFormats.end() ? "" : found->second;
 }
 
@@ -115,6 +127,7 @@ int convert(const ConvertOptions& options, Console& console) {
   const detail::Archive archive = open_archive(options.in);
   const bool is_python = archive.format() == ArchiveFormat::python || archive.format() == ArchiveFormat::python_legacy;
   if (to != "python" || !is_python) {
+    check(archive);
     const int code = run_helper(options, to);
     if (code != kOk) return code;
   } else {

@@ -167,7 +167,8 @@ class Comparison {
       if (p->octets != q->octets) report(path, "bytearrays that differ");
       return;
     }
-    if (const auto *s = a.get<detail::ObjectStorage>(), *t = b.get<detail::ObjectStorage>(); s != nullptr && t != nullptr) {
+    if (const auto* s = a.get<detail::ObjectStorage>(), *t = b.get<detail::ObjectStorage>();
+        s != nullptr && t != nullptr) {
       return compare_storages(s->storage, t->storage, path);
     }
     if (both_nan || key_of(a) == key_of(b)) return;
@@ -202,7 +203,8 @@ class Comparison {
       }
     }
     for (const Member& member : right) {
-      if (by_key.count(member.key) > 0 && member.key != kAttributes) report(member.path, "only in the second: " + kind_of(*member.object));
+      if (by_key.count(member.key) > 0 && member.key != kAttributes)
+        report(member.path, "only in the second: " + kind_of(*member.object));
     }
     pairs_.insert(pairs_.end(), std::make_move_iterator(common.rbegin()), std::make_move_iterator(common.rend()));
   }
@@ -243,8 +245,7 @@ class Comparison {
     if (n_differences_ == 0) return console_.line("equal: " + counts);
     if (!largest_absolute_at_.empty()) {
       console_.line("largest difference " + number_text(largest_.absolute) + " at " + largest_absolute_at_ +
-                    ", largest relative difference " + number_text(largest_.relative) + " at " +
-                    largest_relative_at_);
+                    ", largest relative difference " + number_text(largest_.relative) + " at " + largest_relative_at_);
     }
     console_.line("different: " + count_text(n_differences_, "difference", "differences") + ", " +
                   std::to_string(n_different_tensors_) + " of " + counts + " compared");

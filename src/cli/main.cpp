@@ -6,6 +6,8 @@
 
 #include "ckptio/version.h"
 #include "cli/console.h"
+#include "cli/convert_command.h"
+#include "cli/diff_command.h"
 #include "cli/exit_code.h"
 #include "cli/inspect_command.h"
 #include "cli/verify_command.h"
@@ -54,6 +56,34 @@ void add_verify(CLI::App& app, Run& run) {
   command->callback([&run] { run = [](Console& console) { return verify(options, console); }; });
 }
 
+void add_convert(CLI::App& app, Run& run) {
+  static ConvertOptions options;
+  CLI::App* command = app.add_subcommand("convert", "Write a checkpoint in another format");
+  command->add_option("IN", options.in, "The checkpoint to read; its format is seen by its bytes")->required();
+  command->add_option("OUT", options.out, "The file to write, all or nothing; it may be IN")->required();
+  command
+      ->add_option("--to", options.to,
+                   "torch: as torch::save; python: as Python's torch.save; safetensors. Otherwise the extension of "
+                   "OUT decides: .pt .pth .ckpt .bin are python, .safetensors, .torch")
+      ->check(CLI::IsMember({"torch", "python", "safetensors"}));
+  command->footer(
+      "From Python's files to Python's, everything is kept, objects of unknown classes too.\n"
+      "In safetensors, values that are no tensors go into the metadata.");
+  command->callback([&run] { run = [](Console& console) { return convert(options, console); }; });
+}
+
+void add_diff(CLI::App& app, Run& run) {
+  static DiffOptions options;
+  CLI::App* command =
+      app.add_subcommand("diff", "Compare two checkpoints: keys, types, shapes, and the largest differences of values");
+  command->add_option("A", options.a, "The first checkpoint")->required();
+  command->add_option("B", options.b, "The second, of any format")->required();
+  command->footer(
+      "Ends with 0 where they are equal and with 1 where they differ. Values count, not how they are kept:\n"
+      "strides, shared storages, requires_grad and the order of keys make no difference.");
+  command->callback([&run] { run = [](Console& console) { return diff(options, console); }; });
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -65,6 +95,8 @@ int main(int argc, char** argv) {
   app.get_formatter()->column_width(34);
   add_inspect(app, run);
   add_verify(app, run);
+  add_convert(app, run);
+  add_diff(app, run);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {  // --help, --version
