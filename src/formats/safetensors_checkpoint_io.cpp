@@ -255,8 +255,9 @@ std::optional<Checkpoint> SafetensorsCheckpointIO::load_checkpoint(const std::st
 
 std::map<std::string, std::string> SafetensorsCheckpointIO::load_metadata(const std::string& path) const {
   const auto file = detail::open_checkpoint_file(*options_.storage, path);
+  const Archive archive = open_archive(*file, path);
   std::map<std::string, std::string> metadata;
-  for (const auto& [key, value] : open_archive(*file, path).metadata()) {
+  for (const auto& [key, value] : archive.metadata()) {
     if (key != detail::kStructureKey) metadata[key] = value;
   }
   return metadata;
