@@ -103,7 +103,7 @@ void check(const detail::Archive& archive) {
 std::string wanted_format(const ConvertOptions& options) {
   const std::string to = options.to.empty() ? format_of_extension(options.out) : options.to;
   if (!to.empty()) return to;
-  throw ValueError("cannot tell the format from the name '" + options.out +
+  throw UsageError("cannot tell the format from the name '" + options.out +
                    "': name one with --to torch, --to python or --to safetensors");
 }
 

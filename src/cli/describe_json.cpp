@@ -15,6 +15,7 @@
 #include "cli/sparse_tensors.h"
 #include "cli/tensor_hash.h"
 #include "cli/text.h"
+#include "codec/index_values.h"
 
 namespace ckptio::cli {
 namespace {
@@ -336,10 +337,6 @@ class Describer {
            ", \"storage_nbytes\": " + std::to_string(graph_.storages[storage].n_bytes) + ", ";
   }
 
-  static std::string where(const ObjectTensor& tensor) {
-    return "a " + std::string(detail::dtype_name_of(tensor.dtype)) + " tensor of shape " + json_integers(tensor.sizes);
-  }
-
   Pieces tensor_pieces(const ObjectTensor& tensor) {
     Pieces pieces;
     const std::string dtype = "\"dtype\": " + json_string(detail::dtype_name_of(tensor.dtype)) + ", ";
@@ -355,7 +352,6 @@ class Describer {
         add_coo(pieces, tensor, dtype, param + requires_grad, shape);
         break;
       case ObjectTensor::Form::sparse_compressed:
-        check_sparse(bytes_, tensor, where(tensor));
         pieces << "{\"compressed\": " << tensor.parts[0]
                << ", " + dtype + "\"layout\": \"" + layout_text(tensor.layout).substr(7) + "\", " + param +
                       "\"plain\": "
@@ -380,7 +376,6 @@ class Describer {
 
   void add_coo(Pieces& pieces, const ObjectTensor& tensor, const std::string& dtype, const std::string& flags,
                const std::string& shape) {
-    check_sparse(bytes_, tensor, where(tensor));
     const std::uint64_t n_dense = n_elements(tensor.sizes);
     std::string hash = "null";
     if (n_dense <= kMaxDenseBytes && hash_.afford(n_dense * detail::item_size(tensor.dtype))) {
@@ -398,7 +393,7 @@ class Describer {
   void add_nested(Pieces& pieces, const ObjectTensor& tensor, const std::string& dtype) {
     pieces << "{" + dtype + "\"items\": [";
     bool first = true;
-    for (const TensorView& view : nested_items(bytes_, tensor, where(tensor))) {
+    for (const TensorView& view : nested_items(bytes_, tensor)) {
       pieces << std::string(first ? "" : ", ") + "{" + dtype + "\"offset\": " + std::to_string(view.offset) +
                     ", \"requires_grad\": " + bool_text(tensor.requires_grad) + ", \"sha256\": " + hash_text(view) +
                     ", \"shape\": " + json_integers(view.sizes) + ", " + stored_text(view.storage) +
@@ -440,6 +435,7 @@ class Describer {
 }  // namespace
 
 void describe_json(StorageBytes& bytes, const std::function<void(std::string_view)>& write) {
+  detail::check_index_values(bytes.archive());
   const Object& root = bytes.archive().root();
   Describer(bytes, root, write).run(root);
   write("\n");

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <map>
 #include <set>
 #include <vector>
@@ -118,6 +119,21 @@ std::string kind_of(const Object& object) {
   return short_text(object);
 }
 
+// A difference to six digits.
+std::string rounded(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.6g", value);
+  return text;
+}
+
+// "3", "int 3": of what is no container, for both sides of an arrow.
+std::string value_text(const Object& object, bool with_type) {
+  const bool has_value = object.is<bool>() || object.is<std::int64_t>() || object.is<double>() ||
+                         object.is<detail::ObjectBigInt>() || object.is<detail::ObjectString>();
+  if (!has_value) return kind_of(object);
+  return (with_type ? kind_of(object) + " " : "") + short_text(object);
+}
+
 class Comparison {
  public:
   Comparison(StorageBytes& a, StorageBytes& b, Console& console)
@@ -149,7 +165,7 @@ class Comparison {
     const Object &a = *pair.a, &b = *pair.b;
     const auto *a_tensor = a.get<ObjectTensor>(), *b_tensor = b.get<ObjectTensor>();
     if (a_tensor != nullptr && b_tensor != nullptr) return compare_tensors(a, b, pair.path);
-    if (kind_of(a) != kind_of(b)) return report(pair.path, kind_of(a) + " -> " + kind_of(b));
+    if (kind_of(a) != kind_of(b)) return report(pair.path, value_text(a, true) + " -> " + value_text(b, true));
     if (a.is<detail::ObjectOpaque>() && detail::global_name(a) != detail::global_name(b)) {
       return report(pair.path, printable(detail::global_name(a)) + " -> " + printable(detail::global_name(b)));
     }
@@ -172,7 +188,7 @@ class Comparison {
       return compare_storages(s->storage, t->storage, path);
     }
     if (both_nan || key_of(a) == key_of(b)) return;
-    report(path, a.is<detail::ObjectSet>() ? "sets that differ" : short_text(a) + " -> " + short_text(b));
+    report(path, a.is<detail::ObjectSet>() ? "sets that differ" : value_text(a, false) + " -> " + value_text(b, false));
   }
 
   void compare_storages(std::uint32_t a, std::uint32_t b, const std::string& path) {
@@ -196,7 +212,7 @@ class Comparison {
       const auto found = by_key.find(member.key);
       if (found == by_key.end()) {
         if (member.key == kAttributes) continue;
-        report(member.path, "only in the first: " + kind_of(*member.object));
+        report(member.path, "only in the first: " + value_text(*member.object, true));
       } else {
         common.push_back({member.object, found->second->object, member.path});
         by_key.erase(found);
@@ -204,7 +220,7 @@ class Comparison {
     }
     for (const Member& member : right) {
       if (by_key.count(member.key) > 0 && member.key != kAttributes)
-        report(member.path, "only in the second: " + kind_of(*member.object));
+        report(member.path, "only in the second: " + value_text(*member.object, true));
     }
     pairs_.insert(pairs_.end(), std::make_move_iterator(common.rbegin()), std::make_move_iterator(common.rend()));
   }
@@ -232,7 +248,7 @@ class Comparison {
     if (found.n_different == 0) return;
     std::string text = std::to_string(found.n_different) + " of " +
                        count_text(n_elements(x.sizes), "element differs", "elements differ") + ", by up to " +
-                       number_text(found.absolute) + " (relative " + number_text(found.relative) + ")";
+                       rounded(found.absolute) + " (relative " + rounded(found.relative) + ")";
     if (found.n_nan > 0) text += ", " + std::to_string(found.n_nan) + " of them NaN on one side";
     report(path, text);
     if (found.absolute > largest_.absolute) largest_.absolute = found.absolute, largest_absolute_at_ = path;
@@ -244,11 +260,11 @@ class Comparison {
         count_text(n_tensors_, "tensor", "tensors") + ", " + count_text(n_values_, "other value", "other values");
     if (n_differences_ == 0) return console_.line("equal: " + counts);
     if (!largest_absolute_at_.empty()) {
-      console_.line("largest difference " + number_text(largest_.absolute) + " at " + largest_absolute_at_ +
-                    ", largest relative difference " + number_text(largest_.relative) + " at " + largest_relative_at_);
+      console_.line("largest difference " + rounded(largest_.absolute) + " at " + largest_absolute_at_ +
+                    ", largest relative difference " + rounded(largest_.relative) + " at " + largest_relative_at_);
     }
-    console_.line("different: " + count_text(n_differences_, "difference", "differences") + ", " +
-                  std::to_string(n_different_tensors_) + " of " + counts + " compared");
+    console_.line("different in " + count_text(n_differences_, "place", "places") + "; " + counts + " compared, " +
+                  std::to_string(n_different_tensors_) + " of the tensors differ");
   }
 
   StorageBytes &a_, &b_;

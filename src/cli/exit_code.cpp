@@ -3,8 +3,8 @@
 
 #include <cstdio>
 #include <new>
+#include <string>
 
-#include "ckptio/error.h"
 #include "cli/text.h"
 
 namespace ckptio::cli {
@@ -14,6 +14,7 @@ namespace {
 constexpr std::size_t kMaxMessage = 2000;
 
 int code_of(const std::exception& error) {
+  if (dynamic_cast<const UsageError*>(&error) != nullptr) return kUsage;
   if (dynamic_cast<const NotFoundError*>(&error) != nullptr) return kNotFound;
   if (dynamic_cast<const CorruptError*>(&error) != nullptr) return kCorrupt;
   if (dynamic_cast<const UnsafeError*>(&error) != nullptr) return kUnsafe;

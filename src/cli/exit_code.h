@@ -3,7 +3,8 @@
 #pragma once
 
 #include <exception>
-#include <string>
+
+#include "ckptio/error.h"
 
 namespace ckptio::cli {
 
@@ -17,6 +18,12 @@ enum ExitCode : int {
   kUnsupported = 6,
   kIo = 7,
   kOther = 8,  // values that the other format cannot hold, no memory, ...
+};
+
+// Arguments that do not go together.
+class UsageError : public Error {
+ public:
+  using Error::Error;
 };
 
 // Prints an error as one line, "ckptio: ...", on standard error, and returns its exit code.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// What stands in the storages of sparse and nested tensors and says where their elements are: indices, sizes, offsets.
-// Reading a graph does not look at them. Errors: CorruptError, which names the tensor by `where`.
+// The elements of sparse and nested tensors, which stand where numbers in other storages say.
+// Requires: detail::check_index_values has passed. Errors: those of reading; UnsupportedError.
 #pragma once
 
 #include <cstdint>
-#include <string>
+#include <optional>
 #include <vector>
 
 #include "cli/storage_bytes.h"
@@ -13,16 +13,12 @@
 
 namespace ckptio::cli {
 
-// Checks that every index of a sparse tensor is inside it, and of a compressed one that rows begin where the ones
-// before end. Streams the indices.
-void check_sparse(StorageBytes& bytes, const detail::ObjectTensor& tensor, const std::string& where);
-
 // The bytes of tensor.to_dense() of a sparse_coo tensor; nullopt where there are more than `max_bytes`, or where its
-// elements cannot be added. Requires: check_sparse passed.
+// elements cannot be added.
 std::optional<std::vector<unsigned char>> dense_bytes(StorageBytes& bytes, const detail::ObjectTensor& tensor,
                                                       std::uint64_t max_bytes);
 
 // The tensors that a nested tensor is made of, as views of its buffer.
-std::vector<TensorView> nested_items(StorageBytes& bytes, const detail::ObjectTensor& tensor, const std::string& where);
+std::vector<TensorView> nested_items(StorageBytes& bytes, const detail::ObjectTensor& tensor);
 
 }  // namespace ckptio::cli

@@ -9,10 +9,9 @@
 #include "cli/exit_code.h"
 #include "cli/open_archive.h"
 #include "cli/salvage.h"
-#include "cli/sparse_tensors.h"
-#include "cli/storage_bytes.h"
 #include "cli/tensor_paths.h"
 #include "cli/text.h"
+#include "codec/index_values.h"
 
 namespace ckptio::cli {
 namespace {
@@ -89,22 +88,13 @@ bool is_readable(const ObjectTensor& tensor, const Findings& findings) {
   });
 }
 
+// Sparse and nested tensors: whether what their storages say of places holds. Not asked of damaged storages.
 void check_indices(const Archive& archive, Findings& findings) {
-  const auto has_indices = [](const detail::Object& object) {
-    const auto* tensor = object.get<ObjectTensor>();
-    return tensor != nullptr && !tensor->parts.empty() && tensor->form != ObjectTensor::Form::quantized;
-  };
-  const auto& objects = archive.graph().objects;
-  if (std::none_of(objects.begin(), objects.end(), has_indices)) return;
-  StorageBytes bytes(archive);
-  for (const auto& [path, tensor] : tensor_paths(archive.root())) {
-    if (!is_readable(*tensor, findings)) continue;
-    try {
-      check_sparse(bytes, *tensor, path);
-      if (tensor->form == ObjectTensor::Form::nested) nested_items(bytes, *tensor, path);
-    } catch (const CorruptError& error) {
-      findings.problems.push_back(reason(archive, error));
-    }
+  if (!findings.bad_storages.empty()) return;
+  try {
+    detail::check_index_values(archive);
+  } catch (const CorruptError& error) {
+    findings.problems.push_back(reason(archive, error));
   }
 }
 
