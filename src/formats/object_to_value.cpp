@@ -160,7 +160,7 @@ class Converter {
 
   Value convert_dict(const Object& object, const ObjectDict& source) {
     Dict dict;
-    dict.set_type(static_cast<ckptio::DictType>(source.type));
+    dict.set_type(source.type);
     for (const auto& [key, item] : source.items) {
       Value* slot = insert(dict, *key);
       if (slot == nullptr) return opaque(object);
@@ -168,7 +168,7 @@ class Converter {
       *slot = convert(*item);
       path_.pop_back();
     }
-    if (source.attributes != nullptr && source.attributes->is<ObjectDict>() && dict.type() != ckptio::DictType::dict) {
+    if (source.attributes != nullptr && source.attributes->is<ObjectDict>() && dict.type() != DictType::dict) {
       Value attributes = convert(*source.attributes);
       if (!attributes.is<Dict>()) return opaque(object);
       if (!attributes.as<Dict>().empty()) dict.attributes() = std::move(attributes.mutable_as<Dict>());

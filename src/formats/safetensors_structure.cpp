@@ -204,8 +204,8 @@ class StructureDraft::Writer {
 
   // `value`: that holds the Dict; null for the checkpoint.
   void typed_dict(const Dict& entries, const std::string& name, const Value* value) {
-    if (entries.type() == DictType::dict) return dict(entries, name, value);
-    in_tag(entries.type() == DictType::counter ? "$counter" : "$ordered_dict", [&] {
+    if (entries.type() == ckptio::DictType::dict) return dict(entries, name, value);
+    in_tag(entries.type() == ckptio::DictType::counter ? "$counter" : "$ordered_dict", [&] {
       text_ += "[";
       dict(entries, name, value);
       text_ += ",";
