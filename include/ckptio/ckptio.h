@@ -4,6 +4,7 @@
 
 #include "ckptio/checkpoint_io.h"
 #include "ckptio/error.h"
+#include "ckptio/formats/safetensors_checkpoint_io.h"
 #include "ckptio/formats/torch_checkpoint_io.h"
 #include "ckptio/lr_scheduler.h"
 #include "ckptio/map_location.h"
