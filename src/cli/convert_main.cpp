@@ -8,24 +8,12 @@
 #include "ckptio/formats/python_checkpoint_io.h"
 #include "ckptio/formats/safetensors_checkpoint_io.h"
 #include "ckptio/formats/torch_checkpoint_io.h"
+#include "ckptio/load_checkpoint.h"
 #include "cli/exit_code.h"
-#include "cli/open_archive.h"
 
 namespace {
 
 using namespace ckptio;
-using detail::ArchiveFormat;
-
-std::unique_ptr<CheckpointIO> reader_of(ArchiveFormat format) {
-  switch (format) {
-    case ArchiveFormat::libtorch:
-      return std::make_unique<TorchCheckpointIO>();
-    case ArchiveFormat::safetensors:
-      return std::make_unique<SafetensorsCheckpointIO>();
-    default:
-      return std::make_unique<PythonCheckpointIO>();
-  }
-}
 
 std::unique_ptr<CheckpointIO> writer_of(const std::string& format) {
   if (format == "torch") return std::make_unique<TorchCheckpointIO>();
@@ -42,9 +30,7 @@ int main(int argc, char** argv) {
   }
   try {
     const std::string in = argv[1], out = argv[2], format = argv[3];
-    const ArchiveFormat found = cli::open_archive(in).format();
-    const auto checkpoint = reader_of(found)->load_checkpoint(in, {.mmap = true});
-    writer_of(format)->save_checkpoint(*checkpoint, out);
+    writer_of(format)->save_checkpoint(load_checkpoint(in, {.mmap = true}), out);
     return cli::kOk;
   } catch (const std::exception& error) {
     return cli::report(error);
