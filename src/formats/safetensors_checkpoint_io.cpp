@@ -58,6 +58,16 @@ std::vector<std::pair<std::string, std::string>> aliases_in(const Metadata& meta
   return aliases;
 }
 
+// Puts the path before the message of a ValueError.
+template <class Body>
+auto naming(const std::string& path, Body body) {
+  try {
+    return body();
+  } catch (const ValueError& error) {
+    throw ValueError("cannot save '" + path + "': " + error.what());
+  }
+}
+
 // A checkpoint, made ready for the file.
 struct Draft {
   std::vector<NamedTensor> tensors;  // those to write
@@ -96,7 +106,9 @@ Draft make_draft(const Checkpoint& checkpoint, const std::string& path, const Sa
   Draft draft;
   const bool is_plain = structure.is_flat() && tells_aliases(metadata, tensors, sharing);
   if (!metadata.empty() || !is_plain) draft.metadata.emplace(metadata.begin(), metadata.end());
-  if (!is_plain) draft.metadata->emplace_back(detail::kStructureKey, structure.text(sharing.views));
+  if (!is_plain) {
+    draft.metadata->emplace_back(detail::kStructureKey, naming(path, [&] { return structure.text(sharing.views); }));
+  }
   for (const std::size_t index : sharing.kept) draft.tensors.push_back(tensors[index]);
   return draft;
 }
@@ -107,7 +119,7 @@ void write(const Draft& draft, StorageBackend& storage, const std::string& path)
     described.push_back(
         {tensor.name, static_cast<detail::DType>(tensor.tensor.scalar_type()), tensor.tensor.sizes().vec()});
   }
-  const auto layout = detail::lay_out_safetensors(described, draft.metadata);
+  const auto layout = naming(path, [&] { return detail::lay_out_safetensors(described, draft.metadata); });
   const auto file = storage.create(path);
   detail::TensorWriter writer(*file);
   writer.append(layout.head.data(), layout.head.size());

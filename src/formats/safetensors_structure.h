@@ -17,6 +17,17 @@ namespace ckptio::detail {
 inline constexpr std::string_view kStructureKey = "ckptio.structure";
 inline constexpr std::int64_t kStructureVersion = 1;
 
+// How deep lists, tuples and dictionaries may stand in each other. Code that walks values recurses.
+inline constexpr std::size_t kMaxStructureDepth = 500;
+
+// A few bytes of text can make a value of some hundred. Real checkpoints have a few for each parameter.
+inline constexpr std::size_t kMaxStructureValues = 1'000'000;
+
+// To and from decimal digits takes time with the square of their number; Python's limit for the same reason.
+inline constexpr std::size_t kMaxIntegerDigits = 4300;
+
+inline constexpr std::string_view kHexDigits = "0123456789abcdef";
+
 // A tensor of the checkpoint under the name that it has in the file.
 struct NamedTensor {
   std::string name;
@@ -49,7 +60,7 @@ class StructureDraft {
   const std::vector<NamedTensor>& tensors() const { return tensors_; }
   // True for a Dict of tensors whose names are its keys: it needs no text.
   bool is_flat() const { return is_flat_; }
-  // `views`: for each of tensors().
+  // `views`: for each of tensors(). ValueError for more values than read_structure takes.
   std::string text(const std::vector<ViewOf>& views) const;
 
  private:

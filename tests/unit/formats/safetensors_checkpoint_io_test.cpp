@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <limits>
 
+#include "ckptio/storage/local_storage.h"
 #include "ckptio/storage/memory_storage.h"
 #include "support/catch.h"
 #include "support/faulty_storage.h"
@@ -119,6 +120,12 @@ TEST_CASE("Every plain value comes back equal from the metadata, types and order
                             {"bytes", Bytes("\x00\xff\x80", 3)},
                             {"empty", List{Dict{}, List{}, Tuple{}, "", Bytes()}},
                             {"list", List{1, 2.5, "x", nullptr, List{true}}},
+                            {"bytearray", ByteArray("\x00\xff")},
+                            {"set", Set{1, "b", Tuple{2, 3.0}}},
+                            {"frozen", Set::make_frozen({1.5, nullptr})},
+                            {"size", Tuple::make_size({2, 3})},
+                            {"dtype", torch::kBFloat16},
+                            {"device", torch::Device("cuda:1")},
                             {"tuple", Tuple{1, Tuple{2}, List{}}},
                             {"ints", Dict{{3, "three"}, {-1, "minus one"}}},
                             {"mixed", Dict{{"a", 1}, {2, "b"}, {true, 3}, {nullptr, 4}, {Tuple{1, "x"}, 5}}},
@@ -129,6 +136,30 @@ TEST_CASE("Every plain value comes back equal from the metadata, types and order
   const Checkpoint loaded = memory.round_trip(original);
   CHECK(first_difference(loaded, original) == "");
   CHECK(to_string(loaded) == to_string(original));
+}
+
+TEST_CASE("The types of dictionaries and their attributes come back from within a checkpoint", "[safetensors]") {
+  Dict state{{"w", torch::rand({2})}, {"$b", torch::rand({1})}};
+  state.set_type(DictType::ordered_dict);
+  state.attributes()["_metadata"] = Dict{{"", Dict{{"version", 1}}}};
+  Dict counter{{30, 1}, {80, 2}};
+  counter.set_type(DictType::counter);
+  Memory memory;
+  const Checkpoint loaded = memory.round_trip({{"state_dict", state}, {"milestones", counter}});
+  CHECK(first_difference(loaded, Dict{{"state_dict", state}, {"milestones", counter}}) == "");
+  CHECK(loaded.at("state_dict").as<Dict>().type() == DictType::ordered_dict);
+  CHECK(loaded.at("state_dict").as<Dict>().attributes() == state.attributes());
+  CHECK(loaded.at("milestones").as<Dict>().type() == DictType::counter);
+  // Alone it is a flat Dict of tensors, as the library has them.
+  CHECK(memory.saved(state).find("__metadata__") == std::string::npos);
+  CHECK(memory.loaded().type() == DictType::dict);
+  // Of a state_dict's attributes no one thinks who wants tensors alone.
+  SafetensorsCheckpointIOOptions refuse;
+  refuse.plain_values = PlainValues::refuse;
+  Memory strict(refuse);
+  const Dict kept = strict.round_trip({{"model", state}}).at("model").as<Dict>();
+  CHECK(kept.type() == DictType::ordered_dict);
+  CHECK(kept.attributes().empty());
 }
 
 TEST_CASE("Tensors are named by their path, and the checkpoint comes back", "[safetensors]") {
@@ -308,6 +339,9 @@ TEST_CASE("All that the format cannot hold is listed, and nothing is written", "
   CHECK_THAT(message, ContainsSubstring("checkpoint['deep'][0]['sparse'] (a sparse tensor)"));
   CHECK_THAT(message, ContainsSubstring("checkpoint['meta'] (a tensor without data (meta))"));
   CHECK_THAT(message, ContainsSubstring("checkpoint['q'] (a quantized tensor)"));
+  CHECK_THAT(message, ContainsSubstring("checkpoint['hparams'] (an object of argparse.Namespace)"));
+  CHECK_THAT(message, ContainsSubstring("checkpoint['memory'] (is storage)"));
+  CHECK_THAT(message, ContainsSubstring("checkpoint['layout'] (is layout)"));
   CHECK_THAT(message, ContainsSubstring("checkpoint['text'] (text that is not UTF-8)"));
   CHECK_THAT(message, ContainsSubstring("checkpoint (its key"));
   CHECK(message.find("'ok'") == std::string::npos);
@@ -377,6 +411,11 @@ TEST_CASE("A structure that is none, or does not fit the file, is corrupt", "[sa
   CHECK_THAT(structure_error(wrap(R"({"x":{"$dict":[[1,2],[1,3]]}})")), ContainsSubstring("comes twice"));
   CHECK_THAT(structure_error(wrap(R"({"x":{"$dict":[[1,2,3]]}})")), ContainsSubstring("no pair"));
   CHECK_THAT(structure_error(wrap(R"({"x":{"$dict":[[[],2]]}})")), ContainsSubstring("ckptio.structure"));
+  CHECK_THAT(structure_error(wrap(R"({"x":{"$ordered_dict":[{}]}})")), ContainsSubstring("no pair of entries"));
+  CHECK_THAT(structure_error(wrap(R"({"x":{"$set":[1,1]}})")), ContainsSubstring("comes twice"));
+  CHECK_THAT(structure_error(wrap(R"({"x":{"$set":[[]]}})")), ContainsSubstring("ckptio.structure"));
+  CHECK_THAT(structure_error(wrap(R"({"x":{"$dtype":"float33"}})")), ContainsSubstring("the dtype 'float33'"));
+  CHECK_THAT(structure_error(wrap(R"({"x":{"$device":"toaster"}})")), ContainsSubstring("ckptio.structure"));
   CHECK_THAT(structure_error(wrap(R"({"x":{"$bytes":"0g"}})")), ContainsSubstring("no hexadecimal digit"));
   CHECK_THAT(structure_error(wrap(R"({"x":{"$int":"1x"}})")), ContainsSubstring("ckptio.structure"));
   CHECK_THAT(structure_error(wrap(R"({"x":{"$float":"1"}})")), ContainsSubstring("the float '1'"));
@@ -480,6 +519,52 @@ TEST_CASE("Loaded tensors go where map_location says, and shared ones once", "[s
   CHECK(n_calls == 1);
   CHECK(share_memory(tensor(loaded.at("a")), tensor(loaded.at("b"))));
   CHECK(memory.loaded({.weights_only = true}).size() == 2);
+}
+
+TEST_CASE("Mapped tensors are the file's pages, and changes to them stay in memory", "[safetensors]") {
+  TempFolder folder;
+  const std::string path = folder / "x.safetensors";
+  SafetensorsCheckpointIO io;
+  Checkpoint original{{"byte", torch::ones({3}, torch::kByte)}, {"epoch", 3}};
+  for (const auto type : {torch::kDouble, torch::kFloat, torch::kHalf}) {
+    const std::string name = c10::toString(type);
+    original[name] = torch::rand({5, 7}, torch::kDouble).to(type);
+    original[name + " again"] = original[name];
+  }
+  io.save_checkpoint(original, path);
+  LoadOptions options;
+  options.mmap = true;
+  const Checkpoint mapped = io.load_checkpoint(path, options).value();
+  CHECK(first_difference(mapped, original) == "");
+  // All of one mapping: their addresses differ as their places in the file do.
+  std::uintptr_t lowest = UINTPTR_MAX, highest = 0;
+  for (const auto& [name, value] : mapped) {
+    if (!value.is<at::Tensor>()) continue;
+    const auto address = reinterpret_cast<std::uintptr_t>(tensor(value).data_ptr());
+    CHECK(address % tensor(value).element_size() == 0);
+    lowest = std::min(lowest, address);
+    highest = std::max(highest, address);
+  }
+  CHECK(highest - lowest < std::filesystem::file_size(path));
+  tensor(mapped.at("Float")).fill_(7);
+  CHECK(tensor(mapped.at("Float again")).eq(7).all().item<bool>());
+  io.save_checkpoint({{"epoch", 4}}, path);  // another file of that name: the mapped one stays
+  CHECK(same_bits(tensor(mapped.at("Double")), tensor(original.at("Double"))));
+}
+
+TEST_CASE("A mapped tensor whose address does not fit its dtype is copied", "[safetensors]") {
+  TempFolder folder;
+  // As other programs may write it: not sorted by dtype, and a header of an odd length.
+  const std::string header = R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
+                             R"("b":{"dtype":"F64","shape":[1],"data_offsets":[1,9]}} )";
+  LocalStorage local;
+  write_file(local, folder / "odd", le(header.size(), 8) + header + "\7" + le(0x3FF0000000000000, 8));
+  LoadOptions options;
+  options.mmap = true;
+  const Checkpoint loaded = SafetensorsCheckpointIO().load_checkpoint(folder / "odd", options).value();
+  CHECK(reinterpret_cast<std::uintptr_t>(tensor(loaded.at("b")).data_ptr()) % 8 == 0);
+  CHECK(tensor(loaded.at("b")).item<double>() == 1);
+  CHECK(tensor(loaded.at("a")).item<int>() == 7);
 }
 
 TEST_CASE("A file that is no safetensors file is corrupt, and the message says so", "[safetensors]") {
