@@ -39,6 +39,12 @@ struct LoadOptions {
   // UnsafeError that lists what it held. Unset or `false`: such parts are read as inert data where the format can,
   // and refused where it can't.
   std::optional<bool> weights_only{};
+
+  // True: tensors that will be on the CPU are not read but mapped from the file, where format and storage can do that
+  // (PythonCheckpointIO, SafetensorsCheckpointIO; LocalStorage): their bytes come from the disk when they are first
+  // touched, and changes to them stay in memory. Their contents are not checked against checksums then, and the file
+  // must not be shortened by others while they live. Formats that cannot map ignore it.
+  bool mmap = false;
 };
 
 // Threads: unless a subclass says otherwise, one thread at a time per object.

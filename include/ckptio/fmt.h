@@ -28,4 +28,8 @@ struct fmt::formatter<ckptio::Dict> : ckptio::detail::ValueFormatter<ckptio::Dic
 template <>
 struct fmt::formatter<ckptio::List> : ckptio::detail::ValueFormatter<ckptio::List> {};
 template <>
+struct fmt::formatter<ckptio::Set> : ckptio::detail::ValueFormatter<ckptio::Set> {};
+template <>
+struct fmt::formatter<ckptio::Opaque> : ckptio::detail::ValueFormatter<ckptio::Opaque> {};
+template <>
 struct fmt::formatter<ckptio::Tuple> : ckptio::detail::ValueFormatter<ckptio::Tuple> {};

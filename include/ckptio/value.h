@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Value, Dict, List, Tuple and Checkpoint: what a checkpoint holds, as Python's plain objects.
+// Value, Dict, List, Tuple, Set and Checkpoint: what a checkpoint holds, as Python's plain objects.
 //
 //   ckptio::Checkpoint ckpt{{"epoch", 3}, {"loss", 0.25}, {"state_dict", ckptio::state_dict(*model)}};
 //   ckpt["optimizer_states"] = ckptio::List{ckptio::state_dict(optimizer)};
@@ -15,6 +15,11 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
+#include <c10/core/Layout.h>
+#include <c10/core/QScheme.h>
+#include <c10/core/ScalarType.h>
+#include <c10/core/Storage.h>
 
 #include <complex>
 #include <concepts>
@@ -33,7 +38,9 @@
 #include <variant>
 #include <vector>
 
+#include "ckptio/dict_type.h"
 #include "ckptio/error.h"
+#include "ckptio/opaque.h"
 
 namespace c10 {
 struct IValue;
@@ -46,7 +53,7 @@ class Value;
 namespace detail {
 struct Node;          // a container's contents, and the container it stands in
 struct SequenceNode;  // of a List or Tuple
-struct DictNode;      // of a Dict
+struct DictNode;      // of a Dict or Set
 struct ValueAccess;
 }  // namespace detail
 
@@ -57,6 +64,23 @@ class Bytes : public std::vector<std::uint8_t> {
   explicit Bytes(std::string_view octets) : vector(octets.begin(), octets.end()) {}
   Bytes(const char* data, std::size_t n_bytes) : Bytes(std::string_view(data, n_bytes)) {}
   std::string_view view() const noexcept { return {reinterpret_cast<const char*>(data()), size()}; }
+};
+
+// Python's `bytearray`.
+class ByteArray : public std::vector<std::uint8_t> {
+ public:
+  using std::vector<std::uint8_t>::vector;
+  explicit ByteArray(std::string_view octets) : vector(octets.begin(), octets.end()) {}
+  std::string_view view() const noexcept { return {reinterpret_cast<const char*>(data()), size()}; }
+};
+
+// A tensor's memory by itself: torch.FloatStorage and the like, or torch.UntypedStorage. A handle.
+struct TypedStorage {
+  c10::Storage storage;
+  std::optional<c10::ScalarType> dtype;  // of its items; none: untyped
+
+  // True where type and bytes are equal, on whatever device.
+  friend bool operator==(const TypedStorage& a, const TypedStorage& b);
 };
 
 // An integer outside int64's range, as Python has them. Kept in the shortest two's complement form, least
@@ -140,13 +164,18 @@ class Tuple : public detail::Sequence {
   template <std::input_iterator Iterator>
   Tuple(Iterator first, Iterator last);
 
+  // Python's `torch.Size`, a tuple of integers that remembers its type; == sees no difference, as in Python.
+  static Tuple make_size(c10::IntArrayRef sizes);
+  bool is_size() const noexcept;
+
   friend bool operator==(const Tuple& a, const Tuple& b);
   friend std::ostream& operator<<(std::ostream& out, const Tuple& tuple);
 };
 
 // Python's `dict`: keeps the order in which keys were first inserted. Keys are strings, integers, or any other
-// plain Value: null, bool, float, complex, bytes, a Tuple of such; a List, Dict or Tensor as key is a TypeError.
-// Keys of different types differ (1, 1.0 and true are three keys).
+// plain Value that Python can hash: null, bool, float, complex, bytes, a Tuple or frozen Set of such, a dtype, device,
+// layout or qscheme, an Opaque (as itself: another one that is equal is another key); a List, Dict or Tensor as key
+// is a TypeError. Keys of different types differ (1, 1.0 and true are three keys).
 // References to values stay valid until their entry is erased.
 class Dict {
  public:
@@ -183,6 +212,14 @@ class Dict {
   bool erase(const Value& key);
   void clear() noexcept;
 
+  // Its type in Python, DictType::dict unless set or loaded. Formats that can keep it do; == sees no difference.
+  DictType type() const noexcept;
+  void set_type(DictType type);
+  // What stands in the dictionary's own `__dict__`: a state_dict's `_metadata`. Not seen by ==. Only an OrderedDict
+  // and a Counter have one: to change that of a plain dict is a TypeError.
+  const Dict& attributes() const noexcept;
+  Dict& attributes();
+
   // In insertion order; an item is a pair (key, value): for (auto& [key, value] : dict).
   iterator begin() noexcept;
   iterator end() noexcept;
@@ -197,6 +234,60 @@ class Dict {
   detail::DictNode& node();
   std::unique_ptr<detail::DictNode> node_;  // null: empty
   friend struct detail::ValueAccess;
+};
+
+// Python's `set` or `frozenset`: items that can be keys of a Dict, each once. Keeps the order in which they were
+// inserted, so that equal sets are written as equal bytes; == ignores it.
+class Set {
+ public:
+  class const_iterator;
+  using iterator = const_iterator;
+
+  Set() noexcept = default;
+  Set(std::initializer_list<Value> items);
+  template <std::input_iterator Iterator>
+  Set(Iterator first, Iterator last);
+  // The same as a frozenset, which is another type in Python, and not equal.
+  static Set make_frozen(Set items) noexcept;
+  bool is_frozen() const noexcept { return frozen_; }
+
+  std::size_t size() const noexcept { return items_.size(); }
+  bool empty() const noexcept { return items_.empty(); }
+  bool contains(const Value& item) const { return items_.contains(item); }
+  bool insert(const Value& item);  // false where it is in already; TypeError for what cannot be a key
+  bool erase(const Value& item) { return items_.erase(item); }
+  const_iterator begin() const noexcept;
+  const_iterator end() const noexcept;
+
+  friend bool operator==(const Set& a, const Set& b);
+  friend std::ostream& operator<<(std::ostream& out, const Set& set);
+
+ private:
+  Dict items_;  // the keys
+  bool frozen_ = false;
+  friend struct detail::ValueAccess;
+};
+
+class Set::const_iterator {
+ public:
+  using iterator_category = std::bidirectional_iterator_tag;
+  using value_type = Value;
+  using difference_type = std::ptrdiff_t;
+  using pointer = const Value*;
+  using reference = const Value&;
+
+  const_iterator() = default;
+  explicit const_iterator(Dict::const_iterator at) : at_(at) {}
+  reference operator*() const;
+  pointer operator->() const { return &**this; }
+  const_iterator& operator++();
+  const_iterator& operator--();
+  const_iterator operator++(int);
+  const_iterator operator--(int);
+  bool operator==(const const_iterator& other) const;
+
+ private:
+  Dict::const_iterator at_{};
 };
 
 // A checkpoint: a Dict whose keys are strings, by custom Lightning's: epoch, global_step, state_dict,
@@ -225,7 +316,9 @@ template <class T>
 concept HeldType = std::same_as<T, bool> || std::same_as<T, std::int64_t> || std::same_as<T, double> ||
     std::same_as<T, std::complex<double>> || std::same_as<T, std::string> || std::same_as<T, Bytes> ||
     std::same_as<T, BigInt> || std::same_as<T, at::Tensor> || std::same_as<T, List> || std::same_as<T, Tuple> ||
-    std::same_as<T, Dict>;
+    std::same_as<T, Dict> || std::same_as<T, Set> || std::same_as<T, ByteArray> || std::same_as<T, c10::ScalarType> ||
+    std::same_as<T, c10::Device> || std::same_as<T, c10::Layout> || std::same_as<T, c10::QScheme> ||
+    std::same_as<T, TypedStorage> || std::same_as<T, Opaque>;
 
 template <class T>
 constexpr const char* python_name() {
@@ -247,13 +340,30 @@ constexpr const char* python_name() {
     return "list";
   else if constexpr (std::same_as<T, Tuple>)
     return "tuple";
-  else
+  else if constexpr (std::same_as<T, Dict>)
     return "dict";
+  else if constexpr (std::same_as<T, Set>)
+    return "set";
+  else if constexpr (std::same_as<T, ByteArray>)
+    return "bytearray";
+  else if constexpr (std::same_as<T, c10::ScalarType>)
+    return "dtype";
+  else if constexpr (std::same_as<T, c10::Device>)
+    return "device";
+  else if constexpr (std::same_as<T, c10::Layout>)
+    return "layout";
+  else if constexpr (std::same_as<T, c10::QScheme>)
+    return "qscheme";
+  else if constexpr (std::same_as<T, TypedStorage>)
+    return "storage";
+  else
+    return "Opaque";
 }
 
 }  // namespace detail
 
-// One of Python's plain objects: None (null), bool, int, float, complex, str, bytes, a Tensor, list, tuple or dict.
+// One of Python's plain objects: None (null), bool, int, float, complex, str, bytes, bytearray, a Tensor, list, tuple,
+// dict or set; one of PyTorch's: a dtype, device, layout, qscheme or storage; or an Opaque.
 class Value {
  public:
   Value() noexcept = default;  // null, Python's None
@@ -279,6 +389,14 @@ class Value {
   Value(List value) noexcept : held_(std::move(value)) { link(); }
   Value(Tuple value) noexcept : held_(std::move(value)) { link(); }
   Value(Dict value) noexcept : held_(std::move(value)) { link(); }
+  Value(Set value) noexcept : held_(std::move(value)) { link(); }
+  Value(std::same_as<ByteArray> auto value) noexcept : held_(std::move(value)) {}
+  Value(std::same_as<c10::ScalarType> auto value) noexcept : held_(value) {}
+  Value(std::same_as<c10::Device> auto value) noexcept : held_(value) {}
+  Value(std::same_as<c10::Layout> auto value) noexcept : held_(value) {}
+  Value(std::same_as<c10::QScheme> auto value) noexcept : held_(value) {}
+  Value(std::same_as<TypedStorage> auto value) noexcept : held_(std::move(value)) {}
+  Value(Opaque value) noexcept : held_(std::move(value)) {}
 
   Value(const Value& other) : held_(other.held_) {}
   Value(Value&& other) noexcept : held_(std::move(other.held_)) { link(); }
@@ -296,11 +414,12 @@ class Value {
   const T* get_if() const noexcept {
     return std::get_if<T>(&held_);
   }
-  // Python's name of the held type: NoneType, bool, int, float, complex, str, bytes, Tensor, list, tuple, dict.
+  // Python's name of the held type: NoneType, bool, int, float, complex, str, bytes, bytearray, Tensor, list, tuple,
+  // Size, dict, OrderedDict, Counter, set, frozenset, dtype, device, layout, qscheme, storage; or Opaque.
   const char* type_name() const noexcept;
 
   // The value as a T.
-  //   std::string, Bytes, at::Tensor, List, Tuple, Dict, ...   const reference, valid as long as this Value is
+  //   std::string, Bytes, at::Tensor, List, Tuple, Dict, ...    const reference, valid as long as this Value is
   //   bool, integer types, floating types, std::complex         by value
   //   std::optional<T>                                          nullopt for null
   //   std::vector<T>                                            from a List or Tuple, item by item
@@ -319,8 +438,8 @@ class Value {
   const Value& operator[](const Value& key) const { return at(key); }
   // As Dict's: inserts a missing key. Null becomes an empty Dict first.
   Value& operator[](const Value& key);
-  bool contains(const Value& key) const;
-  std::size_t size() const;  // of a Dict, List or Tuple
+  bool contains(const Value& key) const;  // of a Dict or Set
+  std::size_t size() const;               // of a Dict, Set, List or Tuple
 
   // Where this value stands: "checkpoint['optimizer_states'][0]['lr']"; "value" where it is in no container.
   std::string path() const;
@@ -328,7 +447,8 @@ class Value {
   // To and from TorchScript's dynamic value. What TorchScript has, maps naturally: None, bool, int, float, complex,
   // str, Tensor, List[Any], Tuple, Dict[str, Any] and Dict[int, Any]; the rest becomes a tuple whose first item is
   // a string "ckptio.<kind>" and comes back equal. from_ivalue takes typed lists and dictionaries too, and an
-  // object as a Dict of its attributes; anything else is a TypeError.
+  // object as a Dict of its attributes; anything else is a TypeError. An Opaque has no such form: a TypeError lists
+  // each there is.
   c10::IValue to_ivalue() const;
   static Value from_ivalue(const c10::IValue& ivalue);
 
@@ -341,7 +461,8 @@ class Value {
 
  private:
   using Held = std::variant<std::monostate, bool, std::int64_t, double, std::complex<double>, std::string, Bytes,
-                            BigInt, at::Tensor, List, Tuple, Dict>;
+                            BigInt, at::Tensor, List, Tuple, Dict, Set, ByteArray, c10::ScalarType, c10::Device,
+                            c10::Layout, c10::QScheme, TypedStorage, Opaque>;
 
   void link() noexcept;  // tells a held container where it stands
   bool equals(const Value& other) const;
@@ -376,6 +497,24 @@ template <std::input_iterator Iterator>
 Tuple::Tuple(Iterator first, Iterator last) {
   Sequence::operator=(List(first, last));
 }
+
+template <std::input_iterator Iterator>
+Set::Set(Iterator first, Iterator last) {
+  for (; first != last; ++first) insert(Value(*first));
+}
+
+inline const Value& Set::const_iterator::operator*() const { return at_->first; }
+inline Set::const_iterator& Set::const_iterator::operator++() {
+  ++at_;
+  return *this;
+}
+inline Set::const_iterator& Set::const_iterator::operator--() {
+  --at_;
+  return *this;
+}
+inline Set::const_iterator Set::const_iterator::operator++(int) { return const_iterator(at_++); }
+inline Set::const_iterator Set::const_iterator::operator--(int) { return const_iterator(at_--); }
+inline bool Set::const_iterator::operator==(const const_iterator& other) const { return at_ == other.at_; }
 
 template <class T>
 decltype(auto) Value::as() const {

@@ -65,6 +65,8 @@ class Archive {
   const ByteSource& source() const { return source_; }
   const ObjectGraph& graph() const { return contents_.graph; }
   const Object& root() const { return *contents_.graph.root; }
+  // The objects, for those who keep them longer than the file. Afterwards there are neither graph() nor root().
+  ObjectGraph take_graph() { return std::move(contents_.graph); }
   // One for each of graph().storages.
   const std::vector<StorageRecord>& storages() const { return contents_.storages; }
   // safetensors: the header's __metadata__, in its order.

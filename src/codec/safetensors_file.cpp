@@ -150,8 +150,27 @@ void check_writable(const SafetensorsTensor& tensor) {
   if (!safetensors_dtype_name(tensor.dtype)) {
     throw ValueError(name + "safetensors files have no dtype " + std::string(dtype_name_of(tensor.dtype)));
   }
+  if (tensor.sizes.size() > kMaxSafetensorsDimensions) {
+    throw ValueError(name + "more than " + std::to_string(kMaxSafetensorsDimensions) + " dimensions");
+  }
   if (tensor.dtype == DType::float4_e2m1fn_x2 && tensor.sizes.empty()) {
     throw ValueError(name + "a float4_e2m1fn_x2 of no dimensions, of which safetensors files cannot give the shape");
+  }
+}
+
+// Refuses what the reader would refuse.
+void check_cost(const std::vector<SafetensorsTensor>& tensors, const std::optional<SafetensorsMetadata>& metadata) {
+  std::uint64_t n_bytes = 0;
+  for (const SafetensorsTensor& tensor : tensors) {
+    n_bytes += safetensors_tensor_cost(tensor.name.size()) + kSafetensorsDimensionCost * tensor.sizes.size();
+  }
+  for (const auto& [key, value] : metadata.value_or(SafetensorsMetadata{})) {
+    n_bytes += safetensors_metadata_cost(key.size()) + safetensors_metadata_cost(value.size());
+  }
+  if (n_bytes > kMaxSafetensorsObjectBytes) {
+    throw ValueError("too many tensors (" + std::to_string(tensors.size()) +
+                     "), or too much metadata, for one safetensors file: a reader would need more than " +
+                     std::to_string(kMaxSafetensorsObjectBytes >> 20) + " MiB of memory beside the data");
   }
 }
 
@@ -198,6 +217,7 @@ SafetensorsLayout lay_out_safetensors(const std::vector<SafetensorsTensor>& tens
   layout.order.resize(tensors.size());
   std::iota(layout.order.begin(), layout.order.end(), std::size_t{0});
   for (const SafetensorsTensor& tensor : tensors) check_writable(tensor);
+  check_cost(tensors, metadata);
   std::sort(layout.order.begin(), layout.order.end(), [&](std::size_t a, std::size_t b) {
     const int rank_a = safetensors_dtype_rank(tensors[a].dtype), rank_b = safetensors_dtype_rank(tensors[b].dtype);
     return rank_a != rank_b ? rank_a > rank_b : tensors[a].name < tensors[b].name;

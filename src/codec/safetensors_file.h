@@ -58,7 +58,8 @@ struct SafetensorsLayout {
 
 // The same bytes as the library writes for the same tensors and metadata (the library's order of two or more metadata
 // entries is random; ours is the given one). ValueError for a name or text that is not UTF-8, a tensor called
-// "__metadata__", and a header that would be longer than the format allows. Requires: names differ.
+// "__metadata__", more than 64 dimensions, and a header longer than the format allows or with more objects than our
+// reader takes. Requires: names differ.
 SafetensorsLayout lay_out_safetensors(const std::vector<SafetensorsTensor>& tensors,
                                       const std::optional<SafetensorsMetadata>& metadata);
 

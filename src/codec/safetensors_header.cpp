@@ -16,14 +16,6 @@ constexpr std::size_t kHeaderOffset = 8;  // behind the length
 // name -> field -> shape, and one more, of which the handler can say what it is not.
 constexpr std::size_t kMaxDepth = 4;
 
-// A header of 100 MB could describe several GiB of objects. So each is counted, with some room for what vectors
-// reserve and what is made of it later; a header within the limit may hold half a million tensors.
-constexpr std::uint64_t kMaxObjectBytes = 512ull << 20;
-constexpr std::uint64_t kTensorBytes = 1024;   // a tensor, its storage, and the entries that name them
-constexpr std::uint64_t kDimensionBytes = 32;  // of the header's shape, of sizes and of strides
-constexpr std::uint64_t kMetadataBytes = 160;  // two strings
-constexpr std::uint64_t kTextBytes = 4;        // for each byte of a name: it is kept in several places
-
 struct NamedDType {
   std::string_view name;
   std::optional<DType> dtype;  // none: PyTorch has no such type
@@ -95,7 +87,7 @@ class HeaderHandler final : public JsonHandler {
       if (is_metadata_ && header_.metadata) fail("the key '__metadata__' comes twice");
       name_ = std::move(name);
     } else if (place_ == Place::metadata) {
-      charge(kMetadataBytes + kTextBytes * name.size());
+      charge(safetensors_metadata_cost(name.size()));
       name_ = std::move(name);
     } else {
       begin_field(name);
@@ -106,7 +98,7 @@ class HeaderHandler final : public JsonHandler {
     if (place_ == Place::metadata) {
       std::string* text = std::get_if<std::string>(&value);
       if (text == nullptr) fail("the value of " + quote_name(name_) + " is no string");
-      charge(kTextBytes * text->size());
+      charge(safetensors_metadata_cost(text->size()));
       header_.metadata->emplace_back(std::move(name_), std::move(*text));
     } else if (place_ == Place::numbers) {
       const std::uint64_t* number = std::get_if<std::uint64_t>(&value);
@@ -122,7 +114,6 @@ class HeaderHandler final : public JsonHandler {
  private:
   enum class Place : std::uint8_t { file, names, metadata, tensor, numbers };
   enum class Field : std::uint8_t { dtype = 1, shape = 2, data_offsets = 4 };
-  static constexpr unsigned kAllFields = 7;
 
   void begin_metadata() {
     header_.metadata.emplace();
@@ -130,7 +121,7 @@ class HeaderHandler final : public JsonHandler {
   }
 
   void begin_tensor() {
-    charge(kTensorBytes + kTextBytes * name_.size());
+    charge(safetensors_tensor_cost(name_.size()));
     entry_ = {};
     entry_.name = std::move(name_);
     fields_ = 0;
@@ -154,7 +145,11 @@ class HeaderHandler final : public JsonHandler {
 
   void add_number(std::uint64_t number) {
     if (field_ == Field::shape) {
-      charge(kDimensionBytes);
+      if (entry_.shape.size() == kMaxSafetensorsDimensions) {
+        throw UnsupportedError("cannot read '" + source_.name + "': " + where() + ": it has more than " +
+                               std::to_string(kMaxSafetensorsDimensions) + " dimensions");
+      }
+      charge(kSafetensorsDimensionCost);
       entry_.shape.push_back(number);
     } else {
       if (++n_offsets_ > 2) fail("data_offsets holds more than two numbers");
@@ -213,9 +208,9 @@ class HeaderHandler final : public JsonHandler {
 
   void charge(std::uint64_t n_bytes) {
     n_object_bytes_ += n_bytes;
-    if (n_object_bytes_ > kMaxObjectBytes) {
+    if (n_object_bytes_ > kMaxSafetensorsObjectBytes) {
       throw UnsupportedError("cannot read '" + source_.name + "': its header describes more than fits into " +
-                             std::to_string(kMaxObjectBytes >> 20) + " MiB of memory");
+                             std::to_string(kMaxSafetensorsObjectBytes >> 20) + " MiB of memory");
     }
   }
 

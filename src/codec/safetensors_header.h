@@ -34,4 +34,18 @@ int safetensors_dtype_rank(DType dtype);
 
 inline constexpr std::string_view kSafetensorsMetadataKey = "__metadata__";
 
+// PyTorch's operators take no more (at::dim_bitset_size).
+inline constexpr std::size_t kMaxSafetensorsDimensions = 64;
+
+// A header of 100 MB could describe several GiB of objects. So each is counted, with some room for what vectors
+// reserve and what is made of it later; within the limit there may be half a million tensors. The writer keeps to it.
+inline constexpr std::uint64_t kMaxSafetensorsObjectBytes = 512ull << 20;
+
+// Of a tensor, its storage and the entries that name them; a name is kept in several places.
+inline std::uint64_t safetensors_tensor_cost(std::size_t name_bytes) { return 1024 + 4 * name_bytes; }
+// Of a string, a name or what it names.
+inline std::uint64_t safetensors_metadata_cost(std::size_t text_bytes) { return 80 + 4 * text_bytes; }
+// In the header's shape, in sizes and in strides.
+inline constexpr std::uint64_t kSafetensorsDimensionCost = 32;
+
 }  // namespace ckptio::detail

@@ -21,12 +21,17 @@ class StorageMapper {
       value = map(value.as<at::Tensor>());
     } else if (value.is<List>()) {
       for (Value& item : value.mutable_as<List>()) map(item);
-    } else if (value.is<Tuple>()) {
+    } else if (const auto* storage = value.get_if<TypedStorage>()) {
+      value = TypedStorage{map(storage->storage), storage->dtype};
+    } else if (value.is<Tuple>() && !value.as<Tuple>().is_size()) {
       List items(value.as<Tuple>().begin(), value.as<Tuple>().end());
       for (Value& item : items) map(item);
       value = Tuple(items.begin(), items.end());
     } else if (value.is<Dict>()) {
-      for (auto& [key, item] : value.mutable_as<Dict>()) map(item);
+      Dict& dict = value.mutable_as<Dict>();
+      for (auto& [key, item] : dict) map(item);
+      if (std::as_const(dict).attributes().empty()) return;
+      for (auto& [key, item] : dict.attributes()) map(item);
     }
   }
 
@@ -37,19 +42,23 @@ class StorageMapper {
       const auto device = map_location_.device_for("cpu");
       return device ? tensor.to(*device) : tensor;
     }
-    const auto [seen, is_new] = mapped_.try_emplace(tensor.storage().unsafeGetStorageImpl());
-    if (is_new) {
-      const std::size_t number = mapped_.size() - 1;
-      seen->second = map_location_.map(tensor.storage(), number < locations_.size() ? locations_[number] : "cpu");
-      kept_.push_back(tensor.storage());
-    }
-    const c10::Storage& storage = seen->second;
+    const c10::Storage& storage = map(tensor.storage());
     if (storage.unsafeGetStorageImpl() == tensor.storage().unsafeGetStorageImpl()) return tensor;
     at::Tensor moved = at::empty({0}, tensor.options().device(storage.device()).requires_grad(false));
     moved.set_(storage, tensor.storage_offset(), tensor.sizes(), tensor.strides());
     moved._set_conj(tensor.is_conj());
     moved._set_neg(tensor.is_neg());
     return moved.set_requires_grad(tensor.requires_grad());
+  }
+
+  const c10::Storage& map(const c10::Storage& storage) {
+    const auto [seen, is_new] = mapped_.try_emplace(storage.unsafeGetStorageImpl());
+    if (is_new) {
+      const std::size_t number = mapped_.size() - 1;
+      seen->second = map_location_.map(storage, number < locations_.size() ? locations_[number] : "cpu");
+      kept_.push_back(storage);
+    }
+    return seen->second;
   }
 
   const MapLocation& map_location_;

@@ -16,7 +16,7 @@ namespace {
 constexpr const char* kVersionKey = "ckptio_format_version";
 constexpr const char* kCheckpointKey = "checkpoint";
 constexpr const char* kLocationsKey = "ckptio_locations";
-constexpr std::int64_t kFormatVersion = 1;
+constexpr std::int64_t kFormatVersion = 2;  // the newest that is read
 
 // Gives tensors the form in which TorchScript's pickler keeps what it would lose: it writes a storage once, under the
 // dtype in which it met it first, and cannot write meta tensors.
@@ -96,9 +96,10 @@ torch::serialize::InputArchive& operator>>(torch::serialize::InputArchive& archi
 
 torch::serialize::OutputArchive& operator<<(torch::serialize::OutputArchive& archive, const Checkpoint& checkpoint) {
   TensorEncoder encoder;
-  c10::IValue encoded = detail::to_ivalue(Value(checkpoint), [&encoder](const at::Tensor& t) { return encoder(t); });
-  archive.write(kVersionKey, c10::IValue(kFormatVersion));
-  archive.write(kCheckpointKey, encoded);
+  const detail::EncodedValue encoded =
+      detail::to_ivalue(Value(checkpoint), [&encoder](const at::Tensor& t) { return encoder(t); });
+  archive.write(kVersionKey, c10::IValue(encoded.version));
+  archive.write(kCheckpointKey, encoded.ivalue);
   if (!encoder.all_on_cpu()) archive.write(kLocationsKey, c10::IValue(encoder.locations()));
   return archive;
 }

@@ -24,6 +24,7 @@
 #include "ckptio/storage/local_storage.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -130,6 +131,15 @@ class LocalRandomAccessFile final : public RandomAccessFile {
     }
     const std::size_t n_read = detail::read_fully(fd_.get(), offset, destination, n_bytes, path_);
     if (n_read < n_bytes) throw_short(path_, offset, n_bytes, n_read, offset + n_read);
+  }
+
+  // Null where there is nothing to map, or the file system cannot.
+  std::shared_ptr<void> map() const override {
+    const auto n_bytes = static_cast<std::size_t>(size_);
+    if (n_bytes == 0 || n_bytes != size_) return nullptr;
+    void* memory = ::mmap(nullptr, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd_.get(), 0);
+    if (memory == MAP_FAILED) return nullptr;
+    return {memory, [n_bytes](void* mapped) { ::munmap(mapped, n_bytes); }};
   }
 
  private:

@@ -2,10 +2,12 @@
 // Deep equality of Values, tensors by their content.
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "ckptio/value.h"
+#include "value/tensor_storage.h"
 
 namespace ckptio {
 
@@ -60,15 +62,33 @@ bool equal_sparse(const at::Tensor& a, const at::Tensor& b) {
   }
 }
 
+bool equal_tensors(const at::Tensor& a, const at::Tensor& b);
+
+bool equal_nested(const at::Tensor& a, const at::Tensor& b) {
+  if (a.layout() != c10::kStrided || b.layout() != c10::kStrided) return false;
+  const std::vector<at::Tensor> x = a.unbind();
+  const std::vector<at::Tensor> y = b.unbind();
+  return std::equal(x.begin(), x.end(), y.begin(), y.end(), equal_tensors);
+}
+
 bool equal_tensors(const at::Tensor& a, const at::Tensor& b) {
   if (!a.defined() || !b.defined()) return a.defined() == b.defined();
   if (a.is_same(b)) return true;
-  if (a.scalar_type() != b.scalar_type() || a.layout() != b.layout() || a.sizes() != b.sizes()) return false;
+  if (a.scalar_type() != b.scalar_type() || a.is_nested() != b.is_nested()) return false;
+  if (a.is_nested()) return equal_nested(a, b);
+  if (a.layout() != b.layout() || a.sizes() != b.sizes()) return false;
   if (a.layout() != c10::kStrided) return equal_sparse(a, b);
   return a.is_quantized() ? equal_quantized(a, b) : equal_dense(a, b);
 }
 
 }  // namespace
+
+bool operator==(const TypedStorage& a, const TypedStorage& b) {
+  if (a.dtype != b.dtype || static_cast<bool>(a.storage) != static_cast<bool>(b.storage)) return false;
+  if (!a.storage || a.storage.unsafeGetStorageImpl() == b.storage.unsafeGetStorageImpl()) return true;
+  return a.storage.nbytes() == b.storage.nbytes() &&
+         equal_dense(detail::bytes_of(a.storage), detail::bytes_of(b.storage));
+}
 
 bool Value::equals(const Value& other) const {
   if (held_.index() != other.held_.index()) return false;

@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "value/dtype_name.h"
+#include "value/tensor_storage.h"
 
 namespace ckptio {
 
@@ -25,11 +26,22 @@ c10::IValue tagged(const char* kind, Fields&&... fields) {
   return c10::ivalue::Tuple::create(std::move(items));
 }
 
+// How many places an error lists.
+constexpr std::size_t kMaxPlacesListed = 20;
+
 class Encoder {
  public:
   explicit Encoder(const std::function<c10::IValue(const at::Tensor&)>& encode_tensor)
       : encode_tensor_(encode_tensor) {}
 
+  EncodedValue encode_all(const Value& value) {
+    EncodedValue result{encode(value), 1};
+    if (!opaque_.empty()) throw_opaque();
+    result.version = version_;
+    return result;
+  }
+
+ private:
   c10::IValue encode(const Value& value) {
     if (value.is_null()) return {};
     if (const auto* held = value.get_if<bool>()) return *held;
@@ -45,6 +57,8 @@ class Encoder {
     if (const auto* held = value.get_if<at::Tensor>()) {
       return held->defined() ? encode_tensor_(*held) : tagged("undefined");
     }
+    if (const auto* held = value.get_if<Opaque>()) return encode_opaque(value, *held);
+    if (const auto leaf = encode_torch_type(value)) return *leaf;
     if (++depth_ > kMaxNesting) {
       throw ValueError(value.path() + ": containers are nested deeper than " + std::to_string(kMaxNesting));
     }
@@ -53,16 +67,58 @@ class Encoder {
     return result;
   }
 
- private:
-  c10::IValue encode_container(const Value& value) {
-    if (const auto* list = value.get_if<List>()) {
-      c10::impl::GenericList items(c10::AnyType::get());
-      items.reserve(list->size());
-      for (const Value& item : *list) items.push_back(encode(item));
-      return items;
+  // As tagged(), for the kinds that came with version 2.
+  template <class... Fields>
+  c10::IValue tagged_2(const char* kind, Fields&&... fields) {
+    version_ = 2;
+    return tagged(kind, std::forward<Fields>(fields)...);
+  }
+
+  c10::IValue encode_opaque(const Value& value, const Opaque& opaque) {
+    if (opaque_.size() < kMaxPlacesListed) opaque_.push_back(value.path() + ": " + opaque.class_name());
+    ++n_opaque_;
+    return {};
+  }
+
+  [[noreturn]] void throw_opaque() const {
+    std::string message = "objects of classes that TorchScript has no form for (PythonCheckpointIO keeps them): ";
+    for (const std::string& place : opaque_) message += (&place == opaque_.data() ? "" : "; ") + place;
+    if (n_opaque_ > opaque_.size()) message += "; ... (" + std::to_string(n_opaque_) + " in all)";
+    throw TypeError(message);
+  }
+
+  std::optional<c10::IValue> encode_torch_type(const Value& value) {
+    if (const auto* held = value.get_if<c10::ScalarType>()) return tagged_2("dtype", dtype_name(*held));
+    if (const auto* held = value.get_if<c10::Device>()) return tagged_2("device", held->str());
+    if (const auto* held = value.get_if<c10::Layout>()) return tagged_2("layout", layout_name(*held));
+    if (const auto* held = value.get_if<c10::QScheme>()) return tagged_2("qscheme", c10::toString(*held));
+    if (const auto* held = value.get_if<ByteArray>()) return tagged_2("bytearray", std::string(held->view()));
+    if (const auto* held = value.get_if<TypedStorage>()) {
+      if (!held->storage) throw ValueError(value.path() + ": a storage that is null");
+      return tagged_2("storage", encode_tensor_(bytes_of(held->storage)),
+                      held->dtype ? dtype_name(*held->dtype) : std::string());
     }
+    return std::nullopt;
+  }
+
+  c10::IValue encode_container(const Value& value) {
+    if (const auto* list = value.get_if<List>()) return encode_items(*list);
+    if (const auto* set = value.get_if<Set>())
+      return tagged_2(set->is_frozen() ? "frozenset" : "set", encode_items(*set));
     if (const auto* tuple = value.get_if<Tuple>()) return encode_tuple(*tuple);
-    return encode_dict(value.as<Dict>());
+    const Dict& dict = value.as<Dict>();
+    if (dict.type() == DictType::dict) return encode_dict(dict);
+    c10::IValue items = encode_dict(dict);
+    return tagged_2(dict.type() == DictType::counter ? "counter" : "ordered_dict", std::move(items),
+                    encode_dict(dict.attributes()));
+  }
+
+  template <class Items>
+  c10::IValue encode_items(const Items& source) {
+    c10::impl::GenericList items(c10::AnyType::get());
+    items.reserve(source.size());
+    for (const Value& item : source) items.push_back(encode(item));
+    return items;
   }
 
   c10::IValue encode_tuple(const Tuple& tuple) {
@@ -71,6 +127,7 @@ class Encoder {
     for (const Value& item : tuple) items.push_back(encode(item));
     const bool like_a_tag = !items.empty() && items[0].isString() && is_tag(items[0].toStringRef());
     c10::IValue result = c10::ivalue::Tuple::create(std::move(items));
+    if (tuple.is_size()) return tagged_2("size", std::move(result));
     return like_a_tag ? tagged("tuple", std::move(result)) : result;
   }
 
@@ -98,8 +155,27 @@ class Encoder {
   }
 
   const std::function<c10::IValue(const at::Tensor&)>& encode_tensor_;
+  int version_ = 1;
   int depth_ = 0;
+  std::vector<std::string> opaque_;  // "path: class", the first of them
+  std::size_t n_opaque_ = 0;
 };
+
+c10::Layout parse_layout(const std::string& name) {
+  for (int i = 0; i < static_cast<int>(c10::Layout::NumOptions); ++i) {
+    const auto layout = static_cast<c10::Layout>(i);
+    if (layout_name(layout) == name) return layout;
+  }
+  throw TypeError("unknown layout '" + name + "'");
+}
+
+c10::QScheme parse_qscheme(const std::string& name) {
+  for (int i = 0; i < c10::COMPILE_TIME_NUM_QSCHEMES; ++i) {
+    const auto scheme = static_cast<c10::QScheme>(i);
+    if (c10::toString(scheme) == name) return scheme;
+  }
+  throw TypeError("unknown qscheme '" + name + "'");
+}
 
 c10::ScalarType parse_dtype(const std::string& name) {
   for (int i = 0; i < static_cast<int>(c10::ScalarType::NumOptions); ++i) {
@@ -107,30 +183,6 @@ c10::ScalarType parse_dtype(const std::string& name) {
     if (type != c10::ScalarType::Undefined && dtype_name(type) == name) return type;
   }
   throw TypeError("unknown dtype '" + name + "'");
-}
-
-// How many bytes a storage must have for such a view; nullopt for impossible ones.
-std::optional<std::size_t> bytes_needed(c10::IntArrayRef sizes, c10::IntArrayRef strides, std::int64_t offset,
-                                        std::size_t item_size) {
-  if (sizes.size() != strides.size() || offset < 0) return std::nullopt;
-  std::int64_t last = offset;
-  bool empty = false;
-  for (std::size_t i = 0; i < sizes.size(); ++i) {
-    if (sizes[i] < 0 || strides[i] < 0) return std::nullopt;
-    if (sizes[i] == 0) {
-      empty = true;
-      continue;
-    }
-    std::int64_t extent = 0;
-    if (__builtin_mul_overflow(sizes[i] - 1, strides[i], &extent) || __builtin_add_overflow(last, extent, &last)) {
-      return std::nullopt;
-    }
-  }
-  std::size_t n_bytes = 0;
-  if (__builtin_mul_overflow(static_cast<std::size_t>(last) + (empty ? 0 : 1), item_size, &n_bytes)) {
-    return std::nullopt;
-  }
-  return n_bytes;
 }
 
 using Fields = c10::ArrayRef<c10::IValue>;
@@ -148,6 +200,7 @@ class Decoder {
     if (ivalue.isComplexDouble()) return std::complex<double>(ivalue.toComplexDouble());
     if (ivalue.isString()) return ivalue.toStringRef();
     if (ivalue.isTensor()) return ivalue.toTensor();
+    if (ivalue.isDevice()) return ivalue.toDevice();
     if (++depth_ > kMaxNesting + 2) {
       throw TypeError("containers are nested deeper than " + std::to_string(kMaxNesting));
     }
@@ -202,12 +255,56 @@ class Decoder {
       const std::string& octets = fields[1].toStringRef();
       return BigInt::from_twos_complement({octets.begin(), octets.end()});
     }
+    if (const auto value = decode_version_2(kind, fields)) return *value;
     if (kind == "tuple" && fields.size() == 2) return untagged(fields[1].toTupleRef().elements().asArrayRef());
     if (kind == "dict" && fields.size() == 2) return decode_pairs(fields[1].toListRef());
     if (kind == "undefined" && fields.size() == 1) return at::Tensor();
     if (kind == "meta" && fields.size() == 5) return decode_meta(fields);
     if (kind == "view" && fields.size() == 7) return decode_view(fields);
     throw TypeError("unknown encoding 'ckptio." + kind + "' of " + std::to_string(fields.size()) + " fields");
+  }
+
+  std::optional<Value> decode_version_2(const std::string& kind, Fields fields) {
+    if (fields.size() == 2) {
+      if (kind == "dtype") return parse_dtype(fields[1].toStringRef());
+      if (kind == "device") return c10::Device(fields[1].toStringRef());
+      if (kind == "layout") return parse_layout(fields[1].toStringRef());
+      if (kind == "qscheme") return parse_qscheme(fields[1].toStringRef());
+      if (kind == "bytearray") return ByteArray(std::string_view(fields[1].toStringRef()));
+      if (kind == "size")
+        return Tuple::make_size(
+            untagged(fields[1].toTupleRef().elements().asArrayRef()).as<std::vector<std::int64_t>>());
+      if (kind == "set") return decode_set(fields[1].toListRef());
+      if (kind == "frozenset") return Set::make_frozen(decode_set(fields[1].toListRef()));
+    }
+    if (fields.size() != 3) return std::nullopt;
+    if (kind == "storage") return decode_storage(fields);
+    if (kind == "ordered_dict") return decode_dict(DictType::ordered_dict, fields);
+    if (kind == "counter") return decode_dict(DictType::counter, fields);
+    return std::nullopt;
+  }
+
+  Set decode_set(c10::ArrayRef<c10::IValue> items) {
+    Set set;
+    for (const c10::IValue& item : items) set.insert(decode(item));
+    return set;
+  }
+
+  Value decode_dict(DictType type, Fields fields) {
+    Value value = decode(fields[1]);
+    Value attributes = decode(fields[2]);
+    Dict& dict = value.mutable_as<Dict>();
+    dict.set_type(type);
+    if (!attributes.as<Dict>().empty()) dict.attributes() = std::move(attributes.mutable_as<Dict>());
+    return value;
+  }
+
+  Value decode_storage(Fields fields) {
+    const Value bytes = decode(fields[1]);
+    const at::Tensor& tensor = bytes.as<at::Tensor>();
+    if (!tensor.defined() || !tensor.has_storage()) throw TypeError("a storage without memory");
+    const std::string& dtype = fields[2].toStringRef();
+    return TypedStorage{tensor.storage(), dtype.empty() ? std::nullopt : std::optional(parse_dtype(dtype))};
   }
 
   Value decode_pairs(c10::ArrayRef<c10::IValue> pairs) {
@@ -261,8 +358,8 @@ c10::IValue encode_view(const at::Tensor& tensor, const at::Tensor& base) {
                 tensor.storage_offset(), tensor.requires_grad());
 }
 
-c10::IValue to_ivalue(const Value& value, const std::function<c10::IValue(const at::Tensor&)>& encode_tensor) {
-  return Encoder(encode_tensor).encode(value);
+EncodedValue to_ivalue(const Value& value, const std::function<c10::IValue(const at::Tensor&)>& encode_tensor) {
+  return Encoder(encode_tensor).encode_all(value);
 }
 
 Value from_ivalue(const c10::IValue& ivalue) {
@@ -276,7 +373,7 @@ Value from_ivalue(const c10::IValue& ivalue) {
 }  // namespace detail
 
 c10::IValue Value::to_ivalue() const {
-  return detail::to_ivalue(*this, [](const at::Tensor& tensor) { return c10::IValue(tensor); });
+  return detail::to_ivalue(*this, [](const at::Tensor& tensor) { return c10::IValue(tensor); }).ivalue;
 }
 
 Value Value::from_ivalue(const c10::IValue& ivalue) { return detail::from_ivalue(ivalue); }

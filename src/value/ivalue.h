@@ -10,6 +10,17 @@
 //   ("ckptio.view", tensor, dtype, sizes, strides, storage_offset, requires_grad)
 //                                        another view, of another dtype, of that tensor's storage
 //   ("ckptio.tuple", tuple)              a tuple whose own first item is a str that begins with "ckptio."
+//
+// and since version 2 of TorchCheckpointIO's format, whose files say 2 only where one of these is in them:
+//
+//   ("ckptio.ordered_dict", dict, dict)  a collections.OrderedDict, and its __dict__; both in the form of a dict above
+//   ("ckptio.counter", dict, dict)       a collections.Counter, likewise
+//   ("ckptio.set", list)  ("ckptio.frozenset", list)
+//   ("ckptio.size", tuple)               torch.Size
+//   ("ckptio.bytearray", str)            the octets
+//   ("ckptio.dtype", str)  ("ckptio.device", str)  ("ckptio.layout", str)  ("ckptio.qscheme", str)
+//                                        "float32", "cuda:1", "sparse_coo", "per_tensor_affine"
+//   ("ckptio.storage", tensor, str)      a uint8 tensor on the storage by itself, and its dtype, "" for untyped
 #pragma once
 
 #include <ATen/core/ivalue.h>
@@ -24,8 +35,13 @@ namespace ckptio::detail {
 // state comes near it.
 inline constexpr int kMaxNesting = 256;
 
+struct EncodedValue {
+  c10::IValue ivalue;
+  int version = 1;  // of TorchCheckpointIO's format that knows all kinds in it
+};
+
 // `encode_tensor` gives the form of each defined tensor, in the order in which they stand.
-c10::IValue to_ivalue(const Value& value, const std::function<c10::IValue(const at::Tensor&)>& encode_tensor);
+EncodedValue to_ivalue(const Value& value, const std::function<c10::IValue(const at::Tensor&)>& encode_tensor);
 
 // ("ckptio.meta", ...) and ("ckptio.view", ...) for `tensor`; `base` shares its storage.
 c10::IValue encode_meta(const at::Tensor& tensor);

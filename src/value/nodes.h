@@ -3,20 +3,26 @@
 #pragma once
 
 #include <list>
+#include <memory>
 #include <unordered_map>
 #include <vector>
 
 #include "ckptio/value.h"
+#include "value/opaque_access.h"
 
 namespace ckptio::detail {
 
+const char* python_name(DictType type);  // "dict", "OrderedDict", "Counter"
+
 std::size_t hash_key(const Value& key);  // TypeError for what cannot be a key
+// As ==, but an Opaque is equal to itself alone: to compare two costs as much as a file makes it.
+bool equal_keys(const Value& a, const Value& b);
 
 struct KeyHash {
   std::size_t operator()(const Value* key) const { return hash_key(*key); }
 };
 struct KeyEqual {
-  bool operator()(const Value* a, const Value* b) const { return *a == *b; }
+  bool operator()(const Value* a, const Value* b) const { return equal_keys(*a, *b); }
 };
 
 struct Node {
@@ -28,6 +34,7 @@ struct Node {
 struct SequenceNode : Node {
   SequenceNode() noexcept : Node(false) {}
   std::vector<Value> items;
+  bool is_size = false;  // of a Tuple: torch.Size
 };
 
 struct DictNode : Node {
@@ -35,6 +42,8 @@ struct DictNode : Node {
   std::list<Dict::value_type> items;
   // Keys point into `items`, whose elements never move.
   std::unordered_map<const Value*, std::list<Dict::value_type>::iterator, KeyHash, KeyEqual> index;
+  std::unique_ptr<Dict> attributes;  // null: none
+  DictType type = DictType::dict;
 };
 
 // The way into Value's private parts for the files of this folder.
@@ -48,6 +57,19 @@ struct ValueAccess {
   static const Node* node(const Dict& dict) noexcept { return dict.node_.get(); }
   static const Node* node(const Sequence& sequence) noexcept { return sequence.node_.get(); }
   static DictNode& materialize(Dict& dict) { return dict.node(); }
+  static DictNode& materialize(Set& set) { return set.items_.node(); }
+  static const Dict& keys(const Set& set) noexcept { return set.items_; }
+  static Dict& keys(Set& set) noexcept { return set.items_; }
+  // Adds an entry. Requires: the key can be one, and is new.
+  static Value& append(DictNode& contents, Value key);
+  // Adds an entry without copying the key. Null where there is such a key already, or it cannot be one.
+  static Value* insert(Dict& dict, Value key);
+  static Tuple to_tuple(List&& items) noexcept {
+    Tuple tuple;
+    static_cast<Sequence&>(tuple) = std::move(items);
+    return tuple;
+  }
+  static void set_size(Tuple& tuple) { tuple.node().is_size = true; }
   static SequenceNode& materialize(Sequence& sequence) { return sequence.node(); }
 };
 

@@ -17,6 +17,27 @@ std::string dtype_name(c10::ScalarType type) {
   return names.first.empty() ? c10::toString(type) : std::string(names.first);
 }
 
+std::string layout_name(c10::Layout layout) {
+  switch (layout) {
+    case c10::kStrided:
+      return "strided";
+    case c10::kSparse:
+      return "sparse_coo";
+    case c10::kSparseCsr:
+      return "sparse_csr";
+    case c10::kSparseCsc:
+      return "sparse_csc";
+    case c10::kSparseBsr:
+      return "sparse_bsr";
+    case c10::kSparseBsc:
+      return "sparse_bsc";
+    case c10::kMkldnn:
+      return "_mkldnn";
+    default:
+      return "jagged";
+  }
+}
+
 namespace {
 
 std::string hex_octet(unsigned char octet) {
@@ -61,11 +82,27 @@ std::string real(double value) {
 std::string tensor(const at::Tensor& value) {
   if (!value.defined()) return "Tensor(undefined)";
   std::ostringstream out;
-  out << "Tensor(" << dtype_name(value.scalar_type()) << " " << value.sizes();
+  out << "Tensor(" << dtype_name(value.scalar_type()) << " ";
+  if (value.is_nested()) {
+    out << "nested";
+  } else {
+    out << value.sizes();
+  }
   if (!value.device().is_cpu()) out << " " << value.device();
   if (value.layout() != c10::kStrided) out << " " << value.layout();
   out << ")";
   return out.str();
+}
+
+std::string device_repr(const c10::Device& value) {
+  std::string text = "device(type='" + c10::DeviceTypeName(value.type(), true) + "'";
+  if (value.has_index()) text += ", index=" + std::to_string(value.index());
+  return text + ")";
+}
+
+std::string storage_repr(const TypedStorage& value) {
+  const std::string n_bytes = std::to_string(value.storage ? value.storage.nbytes() : 0) + " bytes)";
+  return value.dtype ? "TypedStorage(" + dtype_name(*value.dtype) + ", " + n_bytes : "UntypedStorage(" + n_bytes;
 }
 
 template <class Items>
@@ -94,6 +131,14 @@ struct Printer {
   void operator()(const List& value) const { out << value; }
   void operator()(const Tuple& value) const { out << value; }
   void operator()(const Dict& value) const { out << value; }
+  void operator()(const Set& value) const { out << value; }
+  void operator()(const ByteArray& value) const { out << "bytearray(" << quoted(value.view(), true) << ")"; }
+  void operator()(c10::ScalarType value) const { out << "torch." << dtype_name(value); }
+  void operator()(const c10::Device& value) const { out << device_repr(value); }
+  void operator()(c10::Layout value) const { out << "torch." << layout_name(value); }
+  void operator()(c10::QScheme value) const { out << "torch." << c10::toString(value); }
+  void operator()(const TypedStorage& value) const { out << storage_repr(value); }
+  void operator()(const Opaque& value) const { out << "Opaque(" << value.class_name() << ")"; }
 };
 
 }  // namespace
@@ -106,19 +151,38 @@ std::ostream& operator<<(std::ostream& out, const List& list) {
 }
 
 std::ostream& operator<<(std::ostream& out, const Tuple& tuple) {
+  if (tuple.is_size()) {
+    out << "torch.Size([";
+    detail::print_items(out, tuple);
+    return out << "])";
+  }
   out << "(";
   detail::print_items(out, tuple);
   return out << (tuple.size() == 1 ? ",)" : ")");
 }
 
 std::ostream& operator<<(std::ostream& out, const Dict& dict) {
+  const bool is_plain = dict.type() == DictType::dict;
+  if (!is_plain) out << detail::python_name(dict.type()) << "(";
   out << "{";
   const char* separator = "";
   for (const auto& [key, value] : dict) {
     out << separator << key << ": " << value;
     separator = ", ";
   }
-  return out << "}";
+  return out << (is_plain ? "}" : "})");
+}
+
+std::ostream& operator<<(std::ostream& out, const Set& set) {
+  if (set.is_frozen()) out << "frozenset(";
+  if (!set.empty()) {
+    out << "{";
+    detail::print_items(out, set);
+    out << "}";
+  } else if (!set.is_frozen()) {
+    out << "set()";
+  }
+  return out << (set.is_frozen() ? ")" : "");
 }
 
 std::ostream& Value::print(std::ostream& out) const {

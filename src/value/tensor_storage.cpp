@@ -14,4 +14,27 @@ at::Tensor bytes_of(const c10::Storage& storage) {
   return at::empty({0}, at::TensorOptions(at::kByte).device(storage.device())).set_(storage, 0, {n_bytes}, {1});
 }
 
+std::optional<std::size_t> bytes_needed(c10::IntArrayRef sizes, c10::IntArrayRef strides, std::int64_t offset,
+                                        std::size_t item_size) {
+  if (sizes.size() != strides.size() || offset < 0) return std::nullopt;
+  std::int64_t last = offset;
+  bool empty = false;
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    if (sizes[i] < 0 || strides[i] < 0) return std::nullopt;
+    if (sizes[i] == 0) {
+      empty = true;
+      continue;
+    }
+    std::int64_t extent = 0;
+    if (__builtin_mul_overflow(sizes[i] - 1, strides[i], &extent) || __builtin_add_overflow(last, extent, &last)) {
+      return std::nullopt;
+    }
+  }
+  std::size_t n_bytes = 0;
+  if (__builtin_mul_overflow(static_cast<std::size_t>(last) + (empty ? 0 : 1), item_size, &n_bytes)) {
+    return std::nullopt;
+  }
+  return n_bytes;
+}
+
 }  // namespace ckptio::detail

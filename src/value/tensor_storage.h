@@ -3,6 +3,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
 namespace ckptio::detail {
 
 // True for tensors that are a view of a storage and nothing more: neither sparse, nested nor quantized.
@@ -10,5 +14,9 @@ bool has_plain_storage(const at::Tensor& tensor);
 
 // A storage's octets as a uint8 tensor on it.
 at::Tensor bytes_of(const c10::Storage& storage);
+
+// How many bytes a storage must have for such a view; nullopt for impossible ones.
+std::optional<std::size_t> bytes_needed(c10::IntArrayRef sizes, c10::IntArrayRef strides, std::int64_t offset,
+                                        std::size_t item_size);
 
 }  // namespace ckptio::detail

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ckptio/value.h"
 
+#include <algorithm>
 #include <functional>
 
 #include "value/nodes.h"
@@ -16,7 +17,36 @@ Node* ValueAccess::node(const Value& value) noexcept {
   if (const auto* list = value.get_if<List>()) return list->node_.get();
   if (const auto* tuple = value.get_if<Tuple>()) return tuple->node_.get();
   if (const auto* dict = value.get_if<Dict>()) return dict->node_.get();
+  if (const auto* set = value.get_if<Set>()) return set->items_.node_.get();
   return nullptr;
+}
+
+const char* python_name(DictType type) {
+  switch (type) {
+    case DictType::ordered_dict:
+      return "OrderedDict";
+    case DictType::counter:
+      return "Counter";
+    default:
+      return "dict";
+  }
+}
+
+Value& ValueAccess::append(DictNode& contents, Value key) {
+  const auto item = contents.items.emplace(contents.items.end(), std::move(key), Value());
+  contents.index.emplace(&item->first, item);
+  set_parent(const_cast<Value&>(item->first), &contents);
+  set_parent(item->second, &contents);
+  return item->second;
+}
+
+Value* ValueAccess::insert(Dict& dict, Value key) {
+  try {
+    hash_key(key);
+  } catch (const TypeError&) {
+    return nullptr;
+  }
+  return dict.contains(key) ? nullptr : &append(dict.node(), std::move(key));
 }
 
 std::string step(const std::string& path, const Value& key) { return path + "[" + to_string(key) + "]"; }
@@ -41,6 +71,10 @@ static std::string step_to(const Node& node, const Predicate& is_it) {
 
 std::string path_of(const Node* node) {
   if (node == nullptr || node->parent == nullptr) return node == nullptr || node->is_dict ? "checkpoint" : "value";
+  if (node->parent->is_dict) {
+    const auto& attributes = static_cast<const DictNode*>(node->parent)->attributes;
+    if (attributes && ValueAccess::node(*attributes) == node) return path_of(node->parent) + ".__dict__";
+  }
   return step_to(*node->parent, [node](const Value& item) { return ValueAccess::node(item) == node; });
 }
 
@@ -67,7 +101,33 @@ std::size_t hash_key(const Value& key) {
     for (const Value& item : *tuple) hash = combine(hash, hash_key(item));
     return hash;
   }
+  if (const auto* set = key.get_if<Set>(); set != nullptr && set->is_frozen()) {
+    std::size_t hash = 8;
+    for (const Value& item : *set) hash += combine(0, hash_key(item));  // in any order
+    return hash;
+  }
+  if (const auto* type = key.get_if<c10::ScalarType>()) return combine(9, static_cast<std::size_t>(*type));
+  if (const auto* device = key.get_if<c10::Device>()) return combine(10, std::hash<c10::Device>()(*device));
+  if (const auto* layout = key.get_if<c10::Layout>()) return combine(11, static_cast<std::size_t>(*layout));
+  if (const auto* scheme = key.get_if<c10::QScheme>()) return combine(12, static_cast<std::size_t>(*scheme));
+  if (const auto* opaque = key.get_if<Opaque>()) return combine(13, OpaqueAccess::identity(*opaque));
   throw TypeError(std::string("a ") + key.type_name() + " cannot be a key of a dict: " + to_string(key));
+}
+
+bool equal_keys(const Value& a, const Value& b) {
+  if (const auto* opaque = a.get_if<Opaque>()) {
+    return b.is<Opaque>() && opaque->same_object(b.as<Opaque>());
+  }
+  if (const auto* tuple = a.get_if<Tuple>()) {
+    const auto* other = b.get_if<Tuple>();
+    return other != nullptr && std::equal(tuple->begin(), tuple->end(), other->begin(), other->end(), equal_keys);
+  }
+  if (const auto* set = a.get_if<Set>()) {
+    const auto* other = b.get_if<Set>();
+    return other != nullptr && set->is_frozen() == other->is_frozen() && set->size() == other->size() &&
+           std::all_of(set->begin(), set->end(), [other](const Value& item) { return other->contains(item); });
+  }
+  return a == b;
 }
 
 // --- Sequence
@@ -79,8 +139,9 @@ Sequence::Sequence(std::initializer_list<Value> items) {
   for (Value& item : node_->items) ValueAccess::set_parent(item, node_.get());
 }
 Sequence::Sequence(const Sequence& other) {
-  if (other.empty()) return;
+  if (!other.node_) return;
   node().items = other.node_->items;
+  node_->is_size = other.node_->is_size;
   for (Value& item : node_->items) ValueAccess::set_parent(item, node_.get());
 }
 Sequence::Sequence(Sequence&& other) noexcept : node_(std::move(other.node_)) {
@@ -148,6 +209,13 @@ void List::clear() noexcept {
 bool operator==(const List& a, const List& b) { return detail::equal_items(a, b); }
 bool operator==(const Tuple& a, const Tuple& b) { return detail::equal_items(a, b); }
 
+Tuple Tuple::make_size(c10::IntArrayRef sizes) {
+  Tuple result(sizes.begin(), sizes.end());
+  result.node().is_size = true;
+  return result;
+}
+bool Tuple::is_size() const noexcept { return node_ && node_->is_size; }
+
 // --- Dict
 
 Dict::Dict() noexcept = default;
@@ -156,6 +224,9 @@ Dict::Dict(std::initializer_list<std::pair<Value, Value>> items) {
 }
 Dict::Dict(const Dict& other) {
   for (const auto& [key, value] : other) (*this)[key] = value;
+  if (other.type() == DictType::dict) return;
+  set_type(other.type());
+  if (other.node_->attributes) attributes() = *other.node_->attributes;
 }
 Dict::Dict(Dict&& other) noexcept : node_(std::move(other.node_)) {
   if (node_) node_->parent = nullptr;
@@ -195,13 +266,8 @@ Value Dict::get(const Value& key, const Value& fallback) const {
 
 Value& Dict::operator[](const Value& key) {
   if (Value* found = find(key)) return *found;
-  detail::DictNode& contents = node();
   detail::hash_key(key);  // refuses what cannot be a key before anything is inserted
-  const auto item = contents.items.emplace(contents.items.end(), key, Value());
-  contents.index.emplace(&item->first, item);
-  ValueAccess::set_parent(const_cast<Value&>(item->first), &contents);
-  ValueAccess::set_parent(item->second, &contents);
-  return item->second;
+  return ValueAccess::append(node(), key);
 }
 
 bool Dict::erase(const Value& key) {
@@ -220,14 +286,66 @@ void Dict::clear() noexcept {
   node_->items.clear();
 }
 
+DictType Dict::type() const noexcept { return node_ ? node_->type : DictType::dict; }
+
+void Dict::set_type(DictType type) {
+  if (type == this->type()) return;
+  node().type = type;
+  if (type == DictType::dict) node_->attributes.reset();
+}
+
+const Dict& Dict::attributes() const noexcept {
+  static const Dict none;
+  return node_ && node_->attributes ? *node_->attributes : none;
+}
+
+Dict& Dict::attributes() {
+  if (type() == DictType::dict) {
+    throw TypeError(detail::path_of(node_.get()) + ": a plain dict has no attributes, an OrderedDict has");
+  }
+  if (!node_->attributes) node_->attributes = std::make_unique<Dict>();
+  node_->attributes->node().parent = node_.get();
+  return *node_->attributes;
+}
+
+// Only Opaques, alone or in tuples, can be equal and yet be two keys: those are looked for one by one.
+static const Value* find_equal(const Dict& dict, const Value& key) {
+  if (const Value* found = dict.find(key)) return found;
+  if (!key.is<Opaque>() && !key.is<Tuple>()) return nullptr;
+  for (const auto& [other, value] : dict) {
+    if (other == key) return &value;
+  }
+  return nullptr;
+}
+
 bool operator==(const Dict& a, const Dict& b) {
   if (a.size() != b.size()) return false;
   for (const auto& [key, value] : a) {
-    const Value* other = b.find(key);
+    const Value* other = find_equal(b, key);
     if (other == nullptr || !(*other == value)) return false;
   }
   return true;
 }
+
+// --- Set
+
+Set::Set(std::initializer_list<Value> items) : Set(items.begin(), items.end()) {}
+
+Set Set::make_frozen(Set items) noexcept {
+  items.frozen_ = true;
+  return items;
+}
+
+bool Set::insert(const Value& item) {
+  const std::size_t before = size();
+  items_[item];
+  return size() > before;
+}
+
+Set::const_iterator Set::begin() const noexcept { return const_iterator(items_.begin()); }
+Set::const_iterator Set::end() const noexcept { return const_iterator(items_.end()); }
+
+bool operator==(const Set& a, const Set& b) { return a.frozen_ == b.frozen_ && a.items_ == b.items_; }
 
 // --- Value
 
@@ -254,14 +372,21 @@ void Value::materialize() {
   if (auto* list = std::get_if<List>(&held_)) ValueAccess::materialize(*list);
   if (auto* tuple = std::get_if<Tuple>(&held_)) ValueAccess::materialize(*tuple);
   if (auto* dict = std::get_if<Dict>(&held_)) ValueAccess::materialize(*dict);
+  if (auto* set = std::get_if<Set>(&held_)) ValueAccess::materialize(*set);
   link();
 }
 
 const char* Value::type_name() const noexcept {
   return std::visit(
-      []<class T>(const T&) {
+      []<class T>([[maybe_unused]] const T& held) {
         if constexpr (std::same_as<T, std::monostate>) {
           return "NoneType";
+        } else if constexpr (std::same_as<T, Dict>) {
+          return detail::python_name(held.type());
+        } else if constexpr (std::same_as<T, Tuple>) {
+          return held.is_size() ? "Size" : "tuple";
+        } else if constexpr (std::same_as<T, Set>) {
+          return held.is_frozen() ? "frozenset" : "set";
         } else {
           return detail::python_name<T>();
         }
@@ -309,8 +434,9 @@ Value& Value::operator[](const Value& key) {
 }
 
 bool Value::contains(const Value& key) const {
+  if (const auto* set = get_if<Set>()) return set->contains(key);
   const auto* dict = get_if<Dict>();
-  if (dict == nullptr) throw_type("dict");
+  if (dict == nullptr) throw_type("dict or set");
   return dict->contains(key);
 }
 
@@ -318,7 +444,8 @@ std::size_t Value::size() const {
   if (const auto* dict = get_if<Dict>()) return dict->size();
   if (const auto* list = get_if<List>()) return list->size();
   if (const auto* tuple = get_if<Tuple>()) return tuple->size();
-  throw_type("dict, list or tuple");
+  if (const auto* set = get_if<Set>()) return set->size();
+  throw_type("dict, list, tuple or set");
 }
 
 }  // namespace ckptio

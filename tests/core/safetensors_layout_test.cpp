@@ -97,6 +97,17 @@ TEST_CASE("What a safetensors file cannot hold is not planned") {
                     ContainsSubstring("100000032 bytes, and safetensors files allow 100000000"));
 }
 
+TEST_CASE("A file that our reader would refuse for its many objects is not planned") {
+  std::vector<SafetensorsTensor> tensors(520'000);
+  for (std::size_t i = 0; i < tensors.size(); ++i) tensors[i] = {std::to_string(i), DType::uint8, {0}};
+  CHECK_THROWS_WITH(lay_out_safetensors(tensors, std::nullopt), ContainsSubstring("too many tensors (520000)"));
+  tensors.resize(480'000);
+  const std::string bytes = lay_out_safetensors(tensors, std::nullopt).head;
+  CHECK(read_safetensors(memory_source("many", bytes.data(), bytes.size())).storages.size() == 480'000);
+  CHECK_THROWS_AS(lay_out_safetensors({{"x", DType::uint8, std::vector<std::int64_t>(65, 1)}}, std::nullopt),
+                  ValueError);
+}
+
 TEST_CASE("What is planned is read back, whatever the tensors") {
   std::mt19937 random(random_seed());
   const auto below = [&](std::uint32_t n) { return static_cast<std::int64_t>(random() % n); };

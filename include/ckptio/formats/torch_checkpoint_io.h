@@ -10,12 +10,15 @@
 //   archive.read("checkpoint", checkpoint);                     // Dict[str, Any]
 //   checkpoint.toGenericDict().at("state_dict").toGenericDict().at("fc.weight").toTensor();
 //
-// Attributes of the archive, format version 1:
-//   ckptio_format_version  int: 1. A file of a newer version is an UnsupportedError that names both.
+// Attributes of the archive, format version 2:
+//   ckptio_format_version  int: 1 or 2. A file of a newer version is an UnsupportedError that names both.
 //   checkpoint             the Checkpoint as an IValue: None, bool, int, float, complex, str, Tensor, List[Any], Tuple,
 //                          Dict[str, Any], Dict[int, Any]; what TorchScript lacks stands as a tuple whose first item
 //                          is a str "ckptio.<kind>": bytes, int (beyond int64), dict (with other keys), undefined,
-//                          meta, view (a tensor of another dtype on the storage of a given one), tuple.
+//                          meta, view (a tensor of another dtype on the storage of a given one), tuple. The version
+//                          is 2 where it holds one of: ordered_dict, counter (an OrderedDict or Counter), set,
+//                          frozenset, size, bytearray, dtype, device, layout, qscheme, storage. An Opaque is a
+//                          TypeError.
 //   ckptio_locations       list of str: the device ("cuda:0", ...) of each storage in the order of first appearance;
 //                          only there if one was not on the CPU.
 // Tensors keep dtype, shape, strides and requires_grad; those that share a storage share it after loading; a storage

@@ -53,6 +53,12 @@ class RandomAccessFile {
   // Reads exactly `n_bytes` bytes from byte `offset` on into `destination`. A range that is not inside the file
   // is an IoError, as is a file that has become shorter. Safe from several threads.
   virtual void read_at(std::uint64_t offset, void* destination, std::size_t n_bytes) const = 0;
+
+  // The whole file as memory, size() bytes, or null where the place cannot give that. What is written there is seen
+  // through this pointer and its copies alone, and never reaches the file. Lives as long as the pointers, also after
+  // this object. A file that others shorten meanwhile ends the process when the missing part is touched (SIGBUS);
+  // ckptio itself never changes a file that was committed. The default implementation gives null.
+  virtual std::shared_ptr<void> map() const { return nullptr; }
 };
 
 class StorageBackend {

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "formats/checkpoint_file.h"
+
+#include <c10/util/Type.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "ckptio/error.h"
+
+namespace ckptio::detail {
+
+namespace {
+
+// What is read ahead at once, and up to which size ranges are taken from there: small enough not to matter beside a
+// checkpoint, large enough that thousands of small tensors cost a few calls.
+constexpr std::size_t kAheadBytes = std::size_t{1} << 20;
+constexpr std::size_t kSmallBytes = std::size_t{128} << 10;
+
+class ReadAhead {
+ public:
+  explicit ReadAhead(const RandomAccessFile& file) : file_(file), size_(file.size()) {}
+
+  void read(std::uint64_t offset, void* destination, std::size_t n_bytes) {
+    if (n_bytes >= kSmallBytes) return file_.read_at(offset, destination, n_bytes);
+    if (n_bytes == 0) return;
+    if (offset < begin_ || offset - begin_ > bytes_.size() || n_bytes > bytes_.size() - (offset - begin_)) fill(offset);
+    std::memcpy(destination, bytes_.data() + (offset - begin_), n_bytes);
+  }
+
+ private:
+  void fill(std::uint64_t offset) {
+    const std::uint64_t n_left = size_ - offset;
+    const std::size_t n_bytes = static_cast<std::size_t>(std::min<std::uint64_t>(n_left, kAheadBytes));
+    bytes_.clear();  // holds nothing if the file throws
+    std::vector<unsigned char> bytes(n_bytes);
+    file_.read_at(offset, bytes.data(), n_bytes);
+    bytes_ = std::move(bytes);
+    begin_ = offset;
+  }
+
+  const RandomAccessFile& file_;
+  std::uint64_t size_;
+  std::uint64_t begin_ = 0;
+  std::vector<unsigned char> bytes_;
+};
+
+// "MyCheckpointIO", without namespaces.
+std::string class_name(const std::type_info& type) {
+  const std::string full = c10::demangle(type.name());
+  const std::size_t scope = full.rfind("::");
+  return scope == std::string::npos ? full : full.substr(scope + 2);
+}
+
+}  // namespace
+
+std::unique_ptr<RandomAccessFile> open_checkpoint_file(const StorageBackend& storage, const std::string& path) {
+  try {
+    return storage.open(path);
+  } catch (const NotFoundError&) {
+    throw NotFoundError("Checkpoint file not found: " + path);
+  }
+}
+
+ByteSource source_of(const RandomAccessFile& file, const std::string& path) {
+  const auto ahead = std::make_shared<ReadAhead>(file);
+  return {path, file.size(), [ahead](std::uint64_t offset, void* destination, std::size_t n_bytes) {
+            ahead->read(offset, destination, n_bytes);
+          }};
+}
+
+void refuse_storage_options(const std::optional<Dict>& storage_options, const std::type_info& plugin) {
+  if (!storage_options) return;
+  throw TypeError(
+      "`Trainer.save_checkpoint(..., storage_options=...)` with `storage_options` arg is not supported for `" +
+      class_name(plugin) +
+      "`. Please implement your custom `CheckpointIO` to define how you'd like to use `storage_options`.");
+}
+
+}  // namespace ckptio::detail

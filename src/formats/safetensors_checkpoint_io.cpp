@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+// Saving: (1) the tree of the checkpoint is walked once: tensors get names, the rest becomes text; (2) of tensors that
+// share memory one is kept; (3) the file is planned; what cannot be kept has been told by now, and nothing written;
+// (4) header and tensors are appended in the file's order, and committed.
+// Loading: the header is checked whole, each tensor is read into a storage of its own, and the text, or the names,
+// say where it goes.
+#include "ckptio/formats/safetensors_checkpoint_io.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <new>
+#include <unordered_map>
+
+#include "codec/archive.h"
+#include "codec/json_text.h"
+#include "codec/safetensors_file.h"
+#include "codec/zip_directory.h"
+#include "formats/archive_storages.h"
+#include "formats/checkpoint_file.h"
+#include "formats/safetensors_sharing.h"
+#include "formats/safetensors_structure.h"
+#include "formats/tensor_writer.h"
+
+namespace ckptio {
+
+namespace {
+
+using detail::Archive;
+using detail::NamedTensor;
+using detail::ObjectTensor;
+using detail::Problems;
+using detail::SafetensorsMetadata;
+using detail::TensorSharing;
+using detail::ViewOf;
+
+void require_json(const std::string& action, const std::string& path) {
+  if (detail::has_json()) return;
+  throw UnsupportedError("cannot " + action + " '" + path +
+                         "': this ckptio was built without nlohmann/json, which "
+                         "safetensors files need");
+}
+
+const std::string* find_metadata(const SafetensorsMetadata& metadata, std::string_view key) {
+  const auto found =
+      std::find_if(metadata.begin(), metadata.end(), [&](const auto& item) { return item.first == key; });
+  return found == metadata.end() ? nullptr : &found->second;
+}
+
+// The names that other tensors of the file have too, by the library's convention: an entry of the metadata that maps a
+// name that is no tensor's to one that is.
+template <class Metadata, class HasTensor>
+std::vector<std::pair<std::string, std::string>> aliases_in(const Metadata& metadata, HasTensor has_tensor) {
+  std::vector<std::pair<std::string, std::string>> aliases;
+  for (const auto& [key, value] : metadata) {
+    if (!has_tensor(key) && has_tensor(value)) aliases.emplace_back(key, value);
+  }
+  return aliases;
+}
+
+// Puts the path before the message of a ValueError.
+template <class Body>
+auto naming(const std::string& path, Body body) {
+  try {
+    return body();
+  } catch (const ValueError& error) {
+    throw ValueError("cannot save '" + path + "': " + error.what());
+  }
+}
+
+// A checkpoint, made ready for the file.
+struct Draft {
+  std::vector<NamedTensor> tensors;  // those to write
+  std::optional<SafetensorsMetadata> metadata;
+};
+
+// True if a reader who knows the library's convention alone finds the tensors' other names, and no more.
+bool tells_aliases(const std::map<std::string, std::string>& metadata, const std::vector<NamedTensor>& tensors,
+                   const TensorSharing& sharing) {
+  std::map<std::string, std::string> expected;
+  std::unordered_map<std::string_view, bool> is_kept;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const ViewOf& view = sharing.views[i];
+    if (!view.is_same) return false;
+    is_kept[tensors[i].name] = view.name == tensors[i].name;
+    if (view.name != tensors[i].name) expected[tensors[i].name] = view.name;
+  }
+  const auto has_tensor = [&](const std::string& name) {
+    const auto found = is_kept.find(name);
+    return found != is_kept.end() && found->second;
+  };
+  const auto found = aliases_in(metadata, has_tensor);
+  return std::map<std::string, std::string>(found.begin(), found.end()) == expected;
+}
+
+Draft make_draft(const Checkpoint& checkpoint, const std::string& path, const SafetensorsCheckpointIOOptions& options) {
+  Problems problems;
+  const detail::StructureDraft structure(checkpoint, options.plain_values, problems);
+  const std::vector<NamedTensor>& tensors = structure.tensors();
+  const TensorSharing sharing = detail::find_sharing(tensors, problems);
+  problems.raise(path);
+  std::map<std::string, std::string> metadata = options.metadata;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {  // the user's own entries stay
+    if (sharing.views[i].name != tensors[i].name) metadata.emplace(tensors[i].name, sharing.views[i].name);
+  }
+  Draft draft;
+  const bool is_plain = structure.is_flat() && tells_aliases(metadata, tensors, sharing);
+  if (!metadata.empty() || !is_plain) draft.metadata.emplace(metadata.begin(), metadata.end());
+  if (!is_plain) {
+    draft.metadata->emplace_back(detail::kStructureKey, naming(path, [&] { return structure.text(sharing.views); }));
+  }
+  for (const std::size_t index : sharing.kept) draft.tensors.push_back(tensors[index]);
+  return draft;
+}
+
+void write(const Draft& draft, StorageBackend& storage, const std::string& path) {
+  std::vector<detail::SafetensorsTensor> described;
+  for (const NamedTensor& tensor : draft.tensors) {
+    described.push_back(
+        {tensor.name, static_cast<detail::DType>(tensor.tensor.scalar_type()), tensor.tensor.sizes().vec()});
+  }
+  const auto layout = naming(path, [&] { return detail::lay_out_safetensors(described, draft.metadata); });
+  const auto file = storage.create(path);
+  detail::TensorWriter writer(*file);
+  writer.append(layout.head.data(), layout.head.size());
+  for (const std::size_t index : layout.order) writer.append(draft.tensors[index].tensor);
+  writer.flush();
+  file->commit();
+}
+
+// The tensors of a file, by name.
+class FileTensors {
+ public:
+  FileTensors(const Archive& archive, std::vector<c10::Storage> storages, const std::string& path)
+      : storages_(std::move(storages)), path_(path) {
+    for (const auto& [name, tensor] : archive.root().get<detail::ObjectDict>()->items) {
+      by_name_.emplace(name->get<detail::ObjectString>()->utf8, tensor->get<ObjectTensor>());
+    }
+  }
+
+  bool has(const std::string& name) const { return by_name_.contains(name); }
+
+  at::Tensor make(const ViewOf& view) {
+    const auto found = by_name_.find(view.name);
+    if (found == by_name_.end()) fail("there is no tensor " + detail::quote_name(view.name));
+    used_.emplace(view.name, true);
+    const ObjectTensor& whole = *found->second;
+    const c10::Storage& storage = storages_[whole.storage];
+    if (view.is_same) return make(storage, static_cast<c10::ScalarType>(whole.dtype), 0, whole.sizes, whole.strides);
+    check_inside(view, storage.nbytes());
+    return make(storage, view.dtype, view.offset, view.sizes, view.strides);
+  }
+
+  // CorruptError where a tensor was never asked for.
+  void require_all_used() const {
+    for (const auto& [name, tensor] : by_name_) {
+      if (!used_.contains(name)) fail("it says nothing of the tensor " + detail::quote_name(name));
+    }
+  }
+
+ private:
+  static at::Tensor make(const c10::Storage& storage, c10::ScalarType dtype, std::int64_t offset,
+                         const std::vector<std::int64_t>& sizes, const std::vector<std::int64_t>& strides) {
+    at::Tensor tensor = at::empty({0}, at::TensorOptions(dtype).device(storage.device()));
+    return tensor.set_(storage, offset, sizes, strides);
+  }
+
+  // Sizes and strides come from the file. A view has no more elements than there are, so nothing here overflows.
+  void check_inside(const ViewOf& view, std::uint64_t n_bytes) const {
+    const std::uint64_t n_items = n_bytes / c10::elementSize(view.dtype);
+    bool is_inside = view.offset >= 0 && view.sizes.size() == view.strides.size() && view.sizes.size() <= 64;
+    std::uint64_t last = static_cast<std::uint64_t>(view.offset), n_elements = 1;
+    for (std::size_t i = 0; is_inside && i < view.sizes.size(); ++i) {
+      const std::int64_t size = view.sizes[i], stride = view.strides[i];
+      is_inside =
+          last < n_items && size >= 1 && stride >= 0 && static_cast<std::uint64_t>(size) <= n_items / n_elements;
+      if (!is_inside) break;
+      const auto steps = static_cast<std::uint64_t>(size - 1);
+      n_elements *= steps + 1;
+      is_inside = steps == 0 || static_cast<std::uint64_t>(stride) <= (n_items - last) / steps;
+      last += steps * static_cast<std::uint64_t>(stride);
+    }
+    if (!is_inside || last >= n_items) fail("a view is not inside the tensor " + detail::quote_name(view.name));
+  }
+
+  [[noreturn]] void fail(const std::string& what) const {
+    throw CorruptError("cannot read '" + path_ + "': metadata " + detail::quote_name(detail::kStructureKey) + ": " +
+                       what);
+  }
+
+  std::unordered_map<std::string, const ObjectTensor*> by_name_;
+  std::unordered_map<std::string, bool> used_;
+  std::vector<c10::Storage> storages_;
+  const std::string& path_;
+};
+
+Checkpoint flat_checkpoint(const Archive& archive, FileTensors& tensors) {
+  Checkpoint checkpoint;
+  for (const auto& [key, tensor] : archive.root().get<detail::ObjectDict>()->items) {
+    const std::string& name = key->get<detail::ObjectString>()->utf8;
+    checkpoint[name] = tensors.make({name});
+  }
+  const auto has_tensor = [&](const std::string& name) { return tensors.has(name); };
+  for (const auto& [name, kept] : aliases_in(archive.metadata(), has_tensor)) checkpoint[name] = tensors.make({kept});
+  return checkpoint;
+}
+
+Archive open_archive(const RandomAccessFile& file, const std::string& path) {
+  require_json("read", path);
+  return Archive::open(detail::source_of(file, path), detail::ArchiveFormat::safetensors);
+}
+
+// What LibTorch and the standard library throw, as errors of ours.
+template <class Body>
+auto translated(const std::string& action, const std::string& path, Body body) {
+  try {
+    return body();
+  } catch (const c10::Error& error) {  // on loading: there is no memory for what was found right
+    const std::string message = "cannot " + action + " '" + path + "': " + error.what_without_backtrace();
+    if (action == "save") throw ValueError(message);
+    throw IoError(message);
+  } catch (const std::bad_alloc&) {
+    throw IoError("cannot " + action + " '" + path + "': out of memory", ENOMEM);
+  }
+}
+
+}  // namespace
+
+SafetensorsCheckpointIO::SafetensorsCheckpointIO() : SafetensorsCheckpointIO(default_storage()) {}
+
+SafetensorsCheckpointIO::SafetensorsCheckpointIO(std::shared_ptr<StorageBackend> storage) {
+  if (!storage) throw ValueError("SafetensorsCheckpointIO: the storage is null");
+  options_.storage = std::move(storage);
+}
+
+SafetensorsCheckpointIO::SafetensorsCheckpointIO(SafetensorsCheckpointIOOptions options)
+    : options_(std::move(options)) {
+  if (!options_.storage) options_.storage = default_storage();
+  if (options_.metadata.contains(std::string(detail::kStructureKey))) {
+    throw ValueError("SafetensorsCheckpointIO: 'ckptio.structure' is not free for metadata: it is written by ckptio");
+  }
+}
+
+SafetensorsCheckpointIO::~SafetensorsCheckpointIO() = default;
+
+void SafetensorsCheckpointIO::save_checkpoint(const Checkpoint& checkpoint, const std::string& path,
+                                              const std::optional<Dict>& storage_options) {
+  detail::refuse_storage_options(storage_options, typeid(*this));
+  require_json("save", path);
+  translated("save", path, [&] { write(make_draft(checkpoint, path, options_), *options_.storage, path); });
+}
+
+std::optional<Checkpoint> SafetensorsCheckpointIO::load_checkpoint(const std::string& path,
+                                                                   const LoadOptions& options) {
+  const auto file = detail::open_checkpoint_file(*options_.storage, path);
+  return translated("read", path, [&] {
+    const Archive archive = open_archive(*file, path);
+    FileTensors tensors(archive, detail::read_storages(archive, *file, options), path);
+    const std::string* structure = find_metadata(archive.metadata(), detail::kStructureKey);
+    if (structure == nullptr) return flat_checkpoint(archive, tensors);
+    Checkpoint checkpoint =
+        detail::read_structure(path, *structure, [&](const ViewOf& view) { return tensors.make(view); });
+    tensors.require_all_used();
+    return checkpoint;
+  });
+}
+
+std::map<std::string, std::string> SafetensorsCheckpointIO::load_metadata(const std::string& path) const {
+  const auto file = detail::open_checkpoint_file(*options_.storage, path);
+  const Archive archive = open_archive(*file, path);
+  std::map<std::string, std::string> metadata;
+  for (const auto& [key, value] : archive.metadata()) {
+    if (key != detail::kStructureKey) metadata[key] = value;
+  }
+  return metadata;
+}
+
+void SafetensorsCheckpointIO::remove_checkpoint(const std::string& path) { options_.storage->remove(path); }
+
+}  // namespace ckptio

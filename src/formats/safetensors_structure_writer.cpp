@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "formats/safetensors_structure.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <unordered_set>
+
+#include "codec/json_text.h"
+#include "codec/safetensors_file.h"
+#include "codec/zip_directory.h"
+#include "value/dtype_name.h"
+#include "value/tensor_storage.h"
+
+namespace ckptio::detail {
+
+namespace {
+
+std::string to_hex(std::string_view octets) {
+  std::string text;
+  for (const unsigned char octet : octets) {
+    text += kHexDigits[octet >> 4];
+    text += kHexDigits[octet & 15];
+  }
+  return text;
+}
+
+std::string tagged(std::string_view tag, const std::string& json) {
+  return "{\"" + std::string(tag) + "\":" + json + "}";
+}
+
+std::string float_text(double value) {
+  if (std::isfinite(value)) return json_number(value);
+  return tagged("$float", std::isnan(value) ? "\"nan\"" : value > 0 ? "\"inf\"" : "\"-inf\"");
+}
+
+template <class Numbers>
+std::string list_text(const Numbers& numbers) {
+  std::string text;
+  for (const std::int64_t number : numbers) text += (text.empty() ? "" : ",") + std::to_string(number);
+  return "[" + text + "]";
+}
+
+std::string view_text(const ViewOf& view) {
+  if (view.is_same) return tagged("$tensor", json_quote(view.name));
+  return tagged("$view", "[" + json_quote(view.name) + "," + json_quote(dtype_name(view.dtype)) + "," +
+                             std::to_string(view.offset) + "," + list_text(view.sizes) + "," + list_text(view.strides) +
+                             "]");
+}
+
+// What keeps a tensor out of the format, or "".
+std::string why_not(const at::Tensor& tensor) {
+  if (tensor.is_meta()) return "a tensor without data (meta)";
+  if (tensor.is_nested()) return "a nested tensor";
+  if (tensor.is_quantized()) return "a quantized tensor";
+  if (tensor.layout() != c10::kStrided) return "a sparse tensor";
+  if (!has_plain_storage(tensor)) return "a tensor without memory of its own";
+  const auto dtype = static_cast<DType>(tensor.scalar_type());
+  if (!safetensors_dtype_name(dtype)) return "a tensor of dtype " + dtype_name(tensor.scalar_type());
+  if (dtype == DType::float4_e2m1fn_x2 && tensor.dim() == 0) return "a float4_e2m1fn_x2 tensor of no dimensions";
+  return "";
+}
+
+// At least the values in a JSON text: each stands behind a bracket, a brace or a comma.
+std::size_t count_values(std::string_view json) {
+  std::size_t n_values = 0;
+  bool in_string = false;
+  for (std::size_t i = 0; i < json.size(); ++i) {
+    if (json[i] == '"') in_string = !in_string;
+    if (in_string && json[i] == '\\') ++i;
+    if (!in_string && (json[i] == ',' || json[i] == '[' || json[i] == '{')) ++n_values;
+  }
+  return n_values;
+}
+
+std::string join(const std::vector<std::string>& items) {
+  std::string text;
+  for (const std::string& item : items) text += (text.empty() ? "" : "; ") + item;
+  return text;
+}
+
+}  // namespace
+
+void Problems::raise(const std::string& path) const {
+  std::vector<std::string> all = of_type;
+  all.insert(all.end(), of_value.begin(), of_value.end());
+  if (all.empty()) return;
+  const std::string message = "cannot save '" + path + "': a safetensors file cannot hold " + join(all);
+  if (of_type.empty()) throw ValueError(message);
+  throw TypeError(message);
+}
+
+// Goes through the tree once. At a tensor the text is broken off, to be put in later.
+class StructureDraft::Writer {
+ public:
+  Writer(StructureDraft& draft, PlainValues plain_values, Problems& problems)
+      : draft_(draft), plain_values_(plain_values), problems_(problems) {
+    names_.insert("__metadata__");
+  }
+
+  void write(const Checkpoint& checkpoint) {
+    text_ = "{\"version\":" + std::to_string(kStructureVersion) + ",\"checkpoint\":";
+    for (const auto& [key, value] : checkpoint) {
+      draft_.is_flat_ = draft_.is_flat_ && key.is<std::string>() && value.is<at::Tensor>();
+    }
+    typed_dict(checkpoint, "", nullptr);
+    draft_.pieces_.push_back(text_ + "}");
+  }
+
+ private:
+  void item(const Value& value, const std::string& name) {
+    if (const auto* tensor = value.get_if<at::Tensor>()) return this->tensor(*tensor, name, value);
+    if (const auto* entries = value.get_if<Dict>()) return typed_dict(*entries, name, &value);
+    if (const auto* items = value.get_if<List>()) return sequence(*items, name, value);
+    const auto* tuple = value.get_if<Tuple>();
+    if (tuple != nullptr && !tuple->is_size()) return in_tag("$tuple", [&] { sequence(*tuple, name, value); });
+    if (plain_values_ == PlainValues::refuse) return refuse(value, "is " + std::string(value.type_name()));
+    if (tuple != nullptr) return in_tag("$size", [&] { sequence(*tuple, name, value); });
+    if (const auto* set = value.get_if<Set>()) {
+      return in_tag(set->is_frozen() ? "$frozenset" : "$set", [&] { sequence(*set, name, value); });
+    }
+    if (const auto* text = value.get_if<std::string>()) return string(*text, value);
+    text_ += plain_text(value);
+  }
+
+  // Of values that are neither tensors, text nor containers.
+  std::string plain_text(const Value& value) {
+    if (value.is_null()) return "null";
+    if (const auto* held = value.get_if<bool>()) return *held ? "true" : "false";
+    if (const auto* held = value.get_if<std::int64_t>()) return std::to_string(*held);
+    if (const auto* held = value.get_if<double>()) return float_text(*held);
+    if (const auto* held = value.get_if<std::complex<double>>()) {
+      return tagged("$complex", "[" + float_text(held->real()) + "," + float_text(held->imag()) + "]");
+    }
+    if (const auto* held = value.get_if<Bytes>()) return tagged("$bytes", json_quote(to_hex(held->view())));
+    if (const auto* held = value.get_if<ByteArray>()) return tagged("$bytearray", json_quote(to_hex(held->view())));
+    if (const auto* held = value.get_if<BigInt>()) return big_int(*held, value);
+    if (const auto* held = value.get_if<c10::ScalarType>()) return tagged("$dtype", json_quote(dtype_name(*held)));
+    if (const auto* held = value.get_if<c10::Device>()) return tagged("$device", json_quote(held->str()));
+    const auto* opaque = value.get_if<Opaque>();
+    refuse(value, opaque != nullptr ? "an object of " + opaque->class_name() : "is " + std::string(value.type_name()));
+    return "null";
+  }
+
+  std::string big_int(const BigInt& number, const Value& value) {
+    // Less than half a byte for each digit.
+    if (number.twos_complement().size() > kMaxIntegerDigits / 2) {
+      problems_.of_value.push_back(value.path() + " (an integer of more than " + std::to_string(kMaxIntegerDigits) +
+                                   " digits)");
+      return "null";
+    }
+    return tagged("$int", json_quote(number.to_string()));
+  }
+
+  void string(const std::string& text, const Value& value) {
+    try {
+      text_ += json_quote(text);
+    } catch (const ValueError&) {
+      problems_.of_value.push_back(value.path() + " (text that is not UTF-8)");
+    }
+  }
+
+  void tensor(const at::Tensor& tensor, const std::string& wanted_name, const Value& value) {
+    if (!tensor.defined()) {
+      if (plain_values_ == PlainValues::refuse) return refuse(value, "an undefined tensor");
+      draft_.is_flat_ = false;
+      text_ += tagged("$tensor", "null");
+      return;
+    }
+    if (const std::string why = why_not(tensor); !why.empty()) return refuse(value, why);
+    std::string name = wanted_name;
+    for (int number = 2; !names_.insert(name).second; ++number) name = wanted_name + "#" + std::to_string(number);
+    draft_.is_flat_ = draft_.is_flat_ && name == wanted_name;
+    draft_.pieces_.push_back(std::move(text_));
+    text_.clear();
+    draft_.tensors_.push_back({std::move(name), tensor, &value});
+  }
+
+  template <class Items>
+  void sequence(const Items& items, const std::string& name, const Value& value) {
+    if (!enter(&value)) return;
+    text_ += "[";
+    std::int64_t index = 0;
+    for (const Value& held : items) {
+      if (index > 0) text_ += ",";
+      item(held, child_name(name, std::to_string(index++)));
+    }
+    text_ += "]";
+    --depth_;
+  }
+
+  // `value`: that holds the Dict; null for the checkpoint.
+  void typed_dict(const Dict& entries, const std::string& name, const Value* value) {
+    if (entries.type() == ckptio::DictType::dict) return dict(entries, name, value);
+    in_tag(entries.type() == ckptio::DictType::counter ? "$counter" : "$ordered_dict", [&] {
+      text_ += "[";
+      dict(entries, name, value);
+      text_ += ",";
+      // Versions of modules, and the like: not what those who refuse plain values mean.
+      if (plain_values_ == PlainValues::refuse) {
+        text_ += "{}";
+      } else {
+        typed_dict(entries.attributes(), child_name(name, "__dict__"), value);
+      }
+      text_ += "]";
+    });
+  }
+
+  void dict(const Dict& entries, const std::string& name, const Value* value) {
+    if (!enter(value)) return;
+    bool is_object = true;
+    for (const auto& [key, held] : entries) {
+      const auto* text = key.get_if<std::string>();
+      is_object = is_object && text != nullptr && !text->starts_with('$');
+    }
+    is_object ? object(entries, name, value) : in_tag("$dict", [&] { pairs(entries, name, value); });
+    --depth_;
+  }
+
+  void object(const Dict& entries, const std::string& name, const Value* value) {
+    text_ += "{";
+    bool is_first = true;
+    for (const auto& [key, held] : entries) {
+      if (!is_first) text_ += ",";
+      is_first = false;
+      this->key(key, value);
+      text_ += ":";
+      item(held, child_name(name, key.as<std::string>()));
+    }
+    text_ += "}";
+  }
+
+  void pairs(const Dict& entries, const std::string& name, const Value* value) {
+    text_ += "[";
+    bool is_first = true;
+    for (const auto& [key, held] : entries) {
+      text_ += is_first ? "[" : ",[";
+      is_first = false;
+      this->key(key, value);
+      text_ += ",";
+      item(held, child_name(name, key.is<std::string>() ? key.as<std::string>() : to_string(key)));
+      text_ += "]";
+    }
+    text_ += "]";
+  }
+
+  // Keys hold no tensors, and stand in no container of the tree: problems are told of the Dict. `value`: that holds it.
+  void key(const Value& key, const Value* value) {
+    Problems problems;
+    std::swap(problems, problems_);
+    const PlainValues plain_values = std::exchange(plain_values_, PlainValues::metadata);
+    item(key, "");
+    plain_values_ = plain_values;
+    std::swap(problems, problems_);
+    const std::string place = value == nullptr ? "checkpoint" : value->path();
+    const std::string text = place + " (its key " + quote_name(to_string(key)) + ")";
+    if (!problems.of_type.empty()) problems_.of_type.push_back(text);
+    if (!problems.of_value.empty()) problems_.of_value.push_back(text);
+  }
+
+  template <class Body>
+  void in_tag(std::string_view tag, Body body) {
+    text_ += "{\"" + std::string(tag) + "\":";
+    body();
+    text_ += "}";
+  }
+
+  bool enter(const Value* value) {
+    if (depth_ < kMaxStructureDepth) return ++depth_, true;
+    problems_.of_value.push_back((value == nullptr ? "checkpoint" : value->path()) + " (nested deeper than " +
+                                 std::to_string(kMaxStructureDepth) + " levels)");
+    return false;
+  }
+
+  void refuse(const Value& value, const std::string& why) {
+    problems_.of_type.push_back(value.path() + " (" + why + ")");
+  }
+
+  static std::string child_name(const std::string& name, const std::string& key) {
+    return name.empty() ? key : name + "." + key;
+  }
+
+  StructureDraft& draft_;
+  PlainValues plain_values_;
+  Problems& problems_;
+  std::unordered_set<std::string> names_;
+  std::string text_;
+  std::size_t depth_ = 0;
+};
+
+StructureDraft::StructureDraft(const Checkpoint& checkpoint, PlainValues plain_values, Problems& problems) {
+  Writer(*this, plain_values, problems).write(checkpoint);
+}
+
+std::string StructureDraft::text(const std::vector<ViewOf>& views) const {
+  std::string text = pieces_.front();
+  for (std::size_t i = 0; i < views.size(); ++i) text += view_text(views[i]) + pieces_[i + 1];
+  if (count_values(text) > kMaxStructureValues) {
+    throw ValueError("more values beside the tensors than a safetensors file's metadata should hold (" +
+                     std::to_string(kMaxStructureValues) + ")");
+  }
+  return text;
+}
+
+}  // namespace ckptio::detail
