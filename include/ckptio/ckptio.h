@@ -4,8 +4,10 @@
 
 #include "ckptio/checkpoint_io.h"
 #include "ckptio/error.h"
+#include "ckptio/formats/python_checkpoint_io.h"
 #include "ckptio/formats/safetensors_checkpoint_io.h"
 #include "ckptio/formats/torch_checkpoint_io.h"
+#include "ckptio/load_checkpoint.h"
 #include "ckptio/lr_scheduler.h"
 #include "ckptio/map_location.h"
 #include "ckptio/rng_state.h"

@@ -38,6 +38,7 @@
 #include <variant>
 #include <vector>
 
+#include "ckptio/dict_type.h"
 #include "ckptio/error.h"
 #include "ckptio/opaque.h"
 
@@ -169,13 +170,6 @@ class Tuple : public detail::Sequence {
 
   friend bool operator==(const Tuple& a, const Tuple& b);
   friend std::ostream& operator<<(std::ostream& out, const Tuple& tuple);
-};
-
-// Which of Python's dictionaries a Dict is.
-enum class DictType : std::uint8_t {
-  dict,
-  ordered_dict,  // collections.OrderedDict: what Module.state_dict() gives
-  counter,       // collections.Counter: in MultiStepLR's state
 };
 
 // Python's `dict`: keeps the order in which keys were first inserted. Keys are strings, integers, or any other

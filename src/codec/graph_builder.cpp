@@ -111,12 +111,12 @@ Object* GraphBuilder::make_byte_array(std::string octets) {
 
 Object* GraphBuilder::make_tuple(std::vector<Object*> items) {
   if (items.empty()) return make_empty_tuple();
-  charge_items(items.size());
+  charge_items(items.size() + 1);
   return make(ObjectTuple{std::move(items)});
 }
 
 Object* GraphBuilder::make_list(std::vector<Object*> items) {
-  charge_items(items.size());
+  charge_items(items.size() + 1);
   return make(ObjectList{std::move(items)});
 }
 

@@ -79,6 +79,14 @@ class GraphBuilder {
   }
   // The same for `n_items` more pointers in a container: vectors may be twice as large as they must.
   void charge_items(std::uint64_t n_items) { charge(n_items * 2 * sizeof(Object*)); }
+  // Fails as charge() would.
+  void require_room(std::uint64_t n_bytes) const {
+    if (n_bytes > kMaxGraphBytes - n_charged_) fail_memory();
+  }
+
+  // Counts what is looked at again, though it was read once: `n_items` of a container, or bytes of a text. A file could
+  // ask for it with every opcode. As memory, so that one limit holds for both.
+  void charge_work(std::uint64_t n_items) { charge(n_items * sizeof(Object*)); }
 
   template <class T>
   Object* make(T value) {
@@ -107,6 +115,7 @@ class GraphBuilder {
   // As Python's containers do: an equal key keeps its place and its first object, and gets the new value. CorruptError
   // for keys that Python cannot hash.
   void set_item(Object* dict, Object* key, Object* value);
+  void set_items(Object* dict, const std::vector<Object*>& keys_and_values);  // in turn
   void add_item(Object* set, Object* item);
 
   // The storage that a persistent id names; `class_object` is its class.
@@ -128,7 +137,10 @@ class GraphBuilder {
   std::uint32_t key_id(const Object* key);
   std::uint32_t key_id_of_leaf(const Object* key);
   std::uint32_t key_id_of(std::string content);
-  std::uint32_t new_key_id() { return n_key_ids_++; }
+  std::uint32_t key_id_of_string(std::string_view text);
+  std::uint32_t key_id_of_object(const Object* key, std::uint32_t id);
+  bool all_differ(const std::vector<Object*>& keys_and_values);
+  void index_items(const Object* container);
   // Position of the key in the container, or a new one.
   std::pair<std::uint32_t, bool> find_item(const Object* container, const Object* key, std::size_t n_items);
 

@@ -125,11 +125,13 @@ Object* make_dict(GraphBuilder& builder, DictType type, const std::vector<Object
   Object* dict = builder.make(ObjectDict{{}, nullptr, type});
   if (args.empty()) return dict;
   if (const auto* other = args[0]->get<ObjectDict>()) {
+    builder.charge_work(other->items.size());
     for (const auto& [key, value] : other->items) builder.set_item(dict, key, value);
     return dict;
   }
   const std::vector<Object*>* pairs = type == DictType::ordered_dict ? sequence_items(args[0]) : nullptr;
   if (pairs == nullptr) fail_argument(builder, function, args[0], "a dict");
+  builder.charge_work(pairs->size());
   for (const Object* pair : *pairs) {
     const std::vector<Object*>* item = pair->is<ObjectSet>() ? nullptr : sequence_items(pair);
     if (item == nullptr || item->size() != 2) fail_argument(builder, function, pair, "pairs of keys and values");
@@ -145,6 +147,7 @@ Object* make_set(GraphBuilder& builder, bool frozen, const std::vector<Object*>&
   if (args.empty()) return set;
   const std::vector<Object*>* items = sequence_items(args[0]);
   if (items == nullptr) fail_argument(builder, function, args[0], "a list");
+  builder.charge_work(items->size());
   for (Object* item : *items) builder.add_item(set, item);
   return set;
 }
@@ -176,7 +179,7 @@ Object* call_codecs_encode(GraphBuilder& builder, const std::vector<Object*>& ar
   const auto* text = args[0]->get<ObjectString>();
   if (text == nullptr) fail_argument(builder, "_codecs.encode", args[0], "a string");
   if (!is_latin1(args[1])) fail_argument(builder, "_codecs.encode", args[1], "the encoding 'latin1'");
-  builder.charge(text->utf8.size());
+  builder.require_room(text->utf8.size());
   return builder.make_bytes(encode_latin1(builder, text->utf8));
 }
 
@@ -188,13 +191,13 @@ Object* make_octets(GraphBuilder& builder, bool is_array, const std::vector<Obje
   if (args.size() == 1) {
     const auto* bytes = args[0]->get<ObjectBytes>();
     if (bytes == nullptr) fail_argument(builder, function, args[0], "bytes");
-    builder.charge(bytes->octets.size());
+    builder.require_room(bytes->octets.size());
     octets = bytes->octets;
   } else if (args.size() == 2) {
     const auto* text = args[0]->get<ObjectString>();
     if (text == nullptr) fail_argument(builder, function, args[0], "a string");
     if (!is_latin1(args[1])) fail_argument(builder, function, args[1], "the encoding 'latin-1'");
-    builder.charge(text->utf8.size());
+    builder.require_room(text->utf8.size());
     octets = encode_latin1(builder, text->utf8);
   }
   return is_array ? builder.make_byte_array(std::move(octets)) : builder.make_bytes(std::move(octets));
@@ -398,6 +401,7 @@ Object* checked_attributes(GraphBuilder& builder, Object* state) {
       builder.fail("attributes that are " + describe_object(*part) + " found, a dict expected");
     }
     if (dict == nullptr) continue;
+    builder.charge_work(dict->items.size());
     for (const auto& [key, value] : dict->items) {
       const auto* name = key->get<ObjectString>();
       if (name == nullptr) builder.fail("an attribute named by " + describe_object(*key) + " found, a string expected");

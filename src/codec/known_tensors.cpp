@@ -105,14 +105,16 @@ void check_geometry(GraphBuilder& builder, const ObjectTensor& tensor) {
       overflows |= __builtin_add_overflow(last, extent, &last);
     }
   }
-  const std::string found = "sizes " + list_of(tensor.sizes) + ", strides " + list_of(tensor.strides) + " and offset " +
-                            std::to_string(tensor.offset);
-  if (overflows) builder.fail(found + " found, which leave the range of addresses");
+  const auto found = [&] {
+    return "sizes " + list_of(tensor.sizes) + ", strides " + list_of(tensor.strides) + " and offset " +
+           std::to_string(tensor.offset);
+  };
+  if (overflows) builder.fail(found() + " found, which leave the range of addresses");
   if (tensor.storage == ObjectTensor::kNoStorage || has_zero(tensor.sizes)) return;
   const std::uint64_t n_bytes = builder.graph().storages[tensor.storage].n_bytes;
   const auto n_items = static_cast<std::uint64_t>(last / elements_per_item(tensor.dtype)) + 1;
   if (n_items > n_bytes / n_item) {
-    builder.fail(found + " found, which need a storage of " + std::to_string(n_items) + " elements of " +
+    builder.fail(found() + " found, which need a storage of " + std::to_string(n_items) + " elements of " +
                  std::to_string(n_item) + " bytes; the storage has " + std::to_string(n_bytes) + " bytes");
   }
 }

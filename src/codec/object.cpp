@@ -12,23 +12,36 @@ namespace {
 // Texts in paths are cut here: keys may be long, and there may be many.
 constexpr std::size_t kMaxKeyBytes = 60;
 
-// Python's way to write a string, in ASCII.
-std::string quoted(std::string_view text) {
+void append_hex(std::string& out, unsigned value, int n_digits) {
+  while (n_digits-- > 0) out += "0123456789abcdef"[value >> 4 * n_digits & 15];
+}
+
+// Python's way to write a string; the result is UTF-8 and one line. `is_text`: UTF-8 that may hold lone surrogates.
+std::string quoted(std::string_view text, bool is_text) {
+  std::string_view shown = text.substr(0, kMaxKeyBytes);
+  // Not within a character.
+  while (is_text && shown.size() < text.size() && !shown.empty() && (text[shown.size()] & 0xC0) == 0x80) {
+    shown.remove_suffix(1);
+  }
   std::string out = "'";
-  for (const char c : text.substr(0, kMaxKeyBytes)) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '\'' || c == '\\') {
+  for (std::size_t i = 0; i < shown.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(shown[i]);
+    const auto next = [&](std::size_t n) { return static_cast<unsigned>(static_cast<unsigned char>(shown[i + n])); };
+    if (byte == '\'' || byte == '\\') {
       out += '\\';
-      out += c;
-    } else if (c == '\n') {
+      out += shown[i];
+    } else if (byte == '\n') {
       out += "\\n";
-    } else if (byte < 0x20 || byte == 0x7F) {
-      out += std::string("\\x") + "0123456789abcdef"[byte >> 4] + "0123456789abcdef"[byte & 15];
+    } else if (byte < 0x20 || byte == 0x7F || (byte >= 0x80 && !is_text)) {
+      append_hex(out += "\\x", byte, 2);
+    } else if (byte == 0xED && next(1) >= 0xA0) {
+      append_hex(out += "\\u", 0xD000 | (next(1) & 0x3F) << 6 | (next(2) & 0x3F), 4);
+      i += 2;
     } else {
-      out += c;
+      out += shown[i];
     }
   }
-  return out + (text.size() > kMaxKeyBytes ? "...'" : "'");
+  return out + (shown.size() < text.size() ? "...'" : "'");
 }
 
 std::string number_text(double value) {
@@ -41,8 +54,8 @@ std::string number_text(double value) {
 
 // A key in a few characters. Of a tuple's items only those that are no containers themselves are shown.
 std::string key_text(const Object& key, bool within) {
-  if (const auto* text = key.get<ObjectString>()) return quoted(text->utf8);
-  if (const auto* text = key.get<ObjectBytes>()) return "b" + quoted(text->octets);
+  if (const auto* text = key.get<ObjectString>()) return quoted(text->utf8, true);
+  if (const auto* text = key.get<ObjectBytes>()) return "b" + quoted(text->octets, false);
   if (const auto* value = key.get<std::int64_t>()) return std::to_string(*value);
   if (const auto* value = key.get<bool>()) return *value ? "True" : "False";
   if (const auto* value = key.get<double>()) return number_text(*value);
@@ -66,7 +79,7 @@ struct DescribeType {
   std::string operator()(const ObjectBigInt&) const { return "a big integer"; }
   std::string operator()(double value) const { return "the number " + number_text(value); }
   std::string operator()(std::complex<double>) const { return "a complex number"; }
-  std::string operator()(const ObjectString& text) const { return "the string " + quoted(text.utf8); }
+  std::string operator()(const ObjectString& text) const { return "the string " + quoted(text.utf8, true); }
   std::string operator()(const ObjectBytes&) const { return "bytes"; }
   std::string operator()(const ObjectByteArray&) const { return "a bytearray"; }
   std::string operator()(const ObjectList&) const { return "a list"; }
@@ -80,7 +93,7 @@ struct DescribeType {
   std::string operator()(const ObjectStorage&) const { return "a storage"; }
   std::string operator()(const std::unique_ptr<ObjectTensor>&) const { return "a tensor"; }
   std::string operator()(const ObjectGlobal& global) const {
-    return "the global " + quoted(global.module + "." + global.name);
+    return "the global " + quoted(global.module + "." + global.name, true);
   }
   std::string operator()(const std::unique_ptr<ObjectOpaque>&) const { return "an object of an unknown type"; }
 };

@@ -20,6 +20,7 @@
 #include <variant>
 #include <vector>
 
+#include "ckptio/dict_type.h"
 #include "codec/dtype.h"
 
 namespace ckptio::detail {
@@ -46,7 +47,6 @@ struct ObjectTuple {
   std::vector<Object*> items;
   bool is_size = false;  // torch.Size: all items are integers
 };
-enum class DictType : std::uint8_t { dict, ordered_dict, counter };
 struct ObjectDict {
   std::vector<std::pair<Object*, Object*>> items;  // keys differ
   Object* attributes = nullptr;                    // its __dict__, an ObjectDict, or null: a state_dict's `_metadata`

@@ -15,6 +15,9 @@ namespace {
 constexpr std::uint64_t kKeyBytes = 96;
 constexpr std::uint64_t kPositionBytes = 48;
 
+// Longer keys are remembered by their objects, too.
+constexpr std::size_t kShortKeyBytes = 128;
+
 // A byte string that is the same for equal numbers: "i" and the integer in two's complement, or "d" and the bits.
 std::string content_of_integer(std::string twos_complement) { return "i" + std::move(twos_complement); }
 
@@ -77,6 +80,14 @@ const std::vector<Object*>* parts_of(const Object& key) {
   return nullptr;
 }
 
+std::size_t content_bytes(const Object& key) {
+  if (const auto* text = key.get<ObjectString>()) return text->utf8.size();
+  if (const auto* bytes = key.get<ObjectBytes>()) return bytes->octets.size();
+  if (const auto* integer = key.get<ObjectBigInt>()) return integer->twos_complement.size();
+  if (const auto* global = key.get<ObjectGlobal>()) return global->module.size() + global->name.size();
+  return 0;
+}
+
 bool is_unhashable(const Object& key) {
   const auto* set = key.get<ObjectSet>();
   return key.is<ObjectList>() || key.is<ObjectDict>() || key.is<ObjectByteArray>() || (set != nullptr && !set->frozen);
@@ -93,24 +104,39 @@ std::uint32_t GraphBuilder::key_id_of(std::string content) {
   return place->second;
 }
 
-std::uint32_t GraphBuilder::key_id_of_leaf(const Object* key) {
-  if (const auto* string = key->get<ObjectString>()) {
-    const auto [place, is_new] = ids_of_strings_.try_emplace(string->utf8, n_key_ids_);
-    if (is_new) {
-      charge(kKeyBytes);
-      ++n_key_ids_;
-    }
-    return place->second;
-  }
-  if (is_unhashable(*key)) fail(describe_object(*key) + " found as a key, which Python could not hash");
-  std::string content = std::visit(LeafContent{}, key->held);
-  if (!content.empty()) return key_id_of(std::move(content));
-  const auto [place, is_new] = ids_of_objects_.try_emplace(key, n_key_ids_);
+std::uint32_t GraphBuilder::key_id_of_string(std::string_view text) {
+  const auto [place, is_new] = ids_of_strings_.try_emplace(text, n_key_ids_);
   if (is_new) {
     charge(kKeyBytes);
     ++n_key_ids_;
   }
   return place->second;
+}
+
+std::uint32_t GraphBuilder::key_id_of_object(const Object* key, std::uint32_t id) {
+  const auto [place, is_new] = ids_of_objects_.try_emplace(key, id);
+  if (is_new) charge(kKeyBytes);
+  return place->second;
+}
+
+std::uint32_t GraphBuilder::key_id_of_leaf(const Object* key) {
+  if (is_unhashable(*key)) fail(describe_object(*key) + " found as a key, which Python could not hash");
+  // A long text is compared once, however often it is a key.
+  const bool is_long = content_bytes(*key) > kShortKeyBytes;
+  if (is_long) {
+    if (const auto place = ids_of_objects_.find(key); place != ids_of_objects_.end()) return place->second;
+  }
+  std::optional<std::uint32_t> id;
+  if (const auto* string = key->get<ObjectString>()) {
+    id = key_id_of_string(string->utf8);
+  } else if (std::string content = std::visit(LeafContent{}, key->held); !content.empty()) {
+    id = key_id_of(std::move(content));
+  }
+  if (id && !is_long) return *id;
+  if (id) return key_id_of_object(key, *id);
+  const std::uint32_t own = key_id_of_object(key, n_key_ids_);
+  if (own == n_key_ids_) ++n_key_ids_;
+  return own;
 }
 
 // Numbers the tuples and frozensets within `key` from the inside, each object once. They cannot hold themselves: only
@@ -153,20 +179,62 @@ std::uint32_t GraphBuilder::key_id(const Object* key) {
       std::memcpy(content.data(), ids.data(), content.size());
     }
     const std::uint32_t id = key_id_of((is_set ? "f" : "t") + content);
-    charge(kKeyBytes);
-    ids_of_objects_.emplace(top.object, id);
+    key_id_of_object(top.object, id);
     open.pop_back();
     if (open.empty()) return id;
   }
 }
 
+// A container that was filled at once is not in the table; when more comes, it must be.
+void GraphBuilder::index_items(const Object* container) {
+  const auto number = static_cast<std::uint32_t>(container_numbers_.size());
+  if (!container_numbers_.try_emplace(container, number).second) return;
+  charge(kPositionBytes);
+  std::uint32_t position = 0;
+  const auto add = [&](const Object* key) {
+    charge(kPositionBytes);
+    positions_.emplace(std::uint64_t{number} << 32 | key_id(key), position++);
+  };
+  if (const auto* dict = container->get<ObjectDict>()) {
+    for (const auto& item : dict->items) add(item.first);
+  } else {
+    for (const Object* item : container->get<ObjectSet>()->items) add(item);
+  }
+}
+
 std::pair<std::uint32_t, bool> GraphBuilder::find_item(const Object* container, const Object* key,
                                                        std::size_t n_items) {
-  const std::uint64_t number =
-      container_numbers_.try_emplace(container, static_cast<std::uint32_t>(container_numbers_.size())).first->second;
+  index_items(container);
+  const std::uint64_t number = container_numbers_.at(container);
   const auto [place, is_new] = positions_.try_emplace(number << 32 | key_id(key), static_cast<std::uint32_t>(n_items));
   if (is_new) charge(kPositionBytes);
   return {place->second, is_new};
+}
+
+// Whether no key is equal to another one.
+bool GraphBuilder::all_differ(const std::vector<Object*>& keys_and_values) {
+  std::vector<std::uint32_t> ids;
+  ids.reserve(keys_and_values.size() / 2);
+  for (std::size_t i = 0; i < keys_and_values.size(); i += 2) ids.push_back(key_id(keys_and_values[i]));
+  std::sort(ids.begin(), ids.end());
+  return std::adjacent_find(ids.begin(), ids.end()) == ids.end();
+}
+
+// Most dicts get all their items at once, and none twice: those need no place in the table.
+void GraphBuilder::set_items(Object* dict, const std::vector<Object*>& keys_and_values) {
+  auto& items = dict->get<ObjectDict>()->items;
+  const bool is_plain = items.empty() && container_numbers_.count(dict) == 0 && all_differ(keys_and_values);
+  if (is_plain) {
+    charge_items(keys_and_values.size());
+    items.reserve(keys_and_values.size() / 2);
+  }
+  for (std::size_t i = 0; i < keys_and_values.size(); i += 2) {
+    if (is_plain) {
+      items.emplace_back(keys_and_values[i], keys_and_values[i + 1]);
+    } else {
+      set_item(dict, keys_and_values[i], keys_and_values[i + 1]);
+    }
+  }
 }
 
 void GraphBuilder::set_item(Object* dict, Object* key, Object* value) {

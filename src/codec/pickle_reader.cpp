@@ -94,7 +94,7 @@ class PickleMachine {
     if (n_bytes > input_.n_left()) {
       builder_.fail(std::to_string(n_bytes) + " bytes announced, " + std::to_string(input_.n_left()) + " are left");
     }
-    builder_.charge(n_bytes);  // before memory is taken for them; what keeps them counts them again
+    builder_.require_room(n_bytes);  // what keeps them counts them
     return input_.take_string(n_bytes);
   }
   std::string take_line() {
@@ -125,8 +125,11 @@ class PickleMachine {
     return object;
   }
   void push_mark() {
-    builder_.charge(2 * sizeof(std::size_t));
     marks_.push_back(stack_.size());
+    if (marks_.size() > highest_mark_) {
+      highest_mark_ = marks_.size();
+      builder_.charge_items(1);
+    }
   }
   std::vector<Object*> pop_mark() {
     if (marks_.empty()) builder_.fail("no mark on the stack found, one expected");
@@ -180,7 +183,7 @@ class PickleMachine {
   bool is_done_ = false;
   std::vector<Object*> stack_;
   std::vector<std::size_t> marks_;
-  std::size_t highest_ = 0;
+  std::size_t highest_ = 0, highest_mark_ = 0;  // sizes that have been counted
   Memo memo_;
 };
 
@@ -484,14 +487,9 @@ void PickleMachine::set_items(std::vector<Object*> items) {
   if (!target->is<ObjectDict>() && (opaque == nullptr || opaque->state != nullptr)) {
     builder_.fail("keys and values for " + describe_object(*target) + " found, a dict expected");
   }
-  if (opaque != nullptr) builder_.charge_items(items.size());
-  for (std::size_t i = 0; i < items.size(); i += 2) {
-    if (opaque != nullptr) {
-      opaque->entries.emplace_back(items[i], items[i + 1]);
-    } else {
-      builder_.set_item(target, items[i], items[i + 1]);
-    }
-  }
+  if (opaque == nullptr) return builder_.set_items(target, items);
+  builder_.charge_items(items.size());
+  for (std::size_t i = 0; i < items.size(); i += 2) opaque->entries.emplace_back(items[i], items[i + 1]);
 }
 
 void PickleMachine::add_items(std::vector<Object*> items) {
@@ -545,6 +543,7 @@ void PickleMachine::push_stack_global() {
   if (std::max(text.size(), module->get<ObjectString>()->utf8.size()) > kMaxLineBytes) {
     builder_.fail("a name of more than " + std::to_string(kMaxLineBytes) + " bytes found");
   }
+  builder_.charge_work(text.size() + module->get<ObjectString>()->utf8.size());
   push_global(module->get<ObjectString>()->utf8, text);
 }
 

@@ -20,7 +20,7 @@ namespace ckptio::detail {
 
 struct PythonLayoutOptions {
   std::string prefix = "archive";  // the folder within the archive; Python takes the file's name without extension
-  std::string serialization_id;    // 40 decimal digits; empty: computed from names and CRCs as PyTorch does
+  std::string serialization_id{};  // 40 decimal digits; empty: computed from names and CRCs as PyTorch does
   std::uint64_t alignment = 64;    // of the records' data, as Python's config.save.storage_alignment
 };
 

@@ -32,7 +32,7 @@ at::Tensor make_dense(const ObjectTensor& from, const std::vector<c10::Storage>&
 }
 
 at::Tensor make_sparse_coo(const ObjectTensor& from, const at::Tensor& indices, const at::Tensor& values) {
-  at::_validate_sparse_coo_tensor_args(indices, values, from.sizes, from.is_coalesced);
+  if (!indices.is_meta()) at::_validate_sparse_coo_tensor_args(indices, values, from.sizes, from.is_coalesced);
   return at::_sparse_coo_tensor_unsafe(indices, values, from.sizes, values.options().layout(c10::kSparse),
                                        from.is_coalesced);
 }
@@ -42,7 +42,7 @@ at::Tensor make_sparse_compressed(const ObjectTensor& from, const PartFunction& 
   const at::Tensor plain = part(*from.parts.at(1));
   const at::Tensor values = part(*from.parts.at(2));
   const c10::Layout layout = to_layout(from.layout);
-  at::_validate_sparse_compressed_tensor_args(compressed, plain, values, from.sizes, layout);
+  if (!plain.is_meta()) at::_validate_sparse_compressed_tensor_args(compressed, plain, values, from.sizes, layout);
   return at::_sparse_compressed_tensor_unsafe(compressed, plain, values, from.sizes, values.options().layout(layout));
 }
 
@@ -77,9 +77,11 @@ bool is_index_table(const at::Tensor& tensor, std::int64_t n_dims) {
 
 at::Tensor make_nested(const ObjectTensor& from, const PartFunction& part) {
   const at::Tensor buffer = part(*from.parts.at(0));
-  const at::Tensor sizes = part(*from.parts.at(1)).contiguous();
-  const at::Tensor strides = part(*from.parts.at(2)).contiguous();
-  const at::Tensor offsets = part(*from.parts.at(3)).contiguous();
+  if (buffer.is_meta()) throw UnsupportedError("a nested tensor cannot be put on the meta device");
+  // Wherever the items are, their sizes are on the CPU.
+  const at::Tensor sizes = part(*from.parts.at(1)).cpu().contiguous();
+  const at::Tensor strides = part(*from.parts.at(2)).cpu().contiguous();
+  const at::Tensor offsets = part(*from.parts.at(3)).cpu().contiguous();
   if (!is_index_table(sizes, 2) || !is_index_table(strides, 2) || !is_index_table(offsets, 1) ||
       sizes.sizes() != strides.sizes() || offsets.size(0) != sizes.size(0) || buffer.dim() != 1 ||
       !buffer.is_contiguous()) {

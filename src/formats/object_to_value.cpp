@@ -160,7 +160,7 @@ class Converter {
 
   Value convert_dict(const Object& object, const ObjectDict& source) {
     Dict dict;
-    dict.set_type(static_cast<ckptio::DictType>(source.type));
+    dict.set_type(source.type);
     for (const auto& [key, item] : source.items) {
       Value* slot = insert(dict, *key);
       if (slot == nullptr) return opaque(object);
@@ -168,7 +168,7 @@ class Converter {
       *slot = convert(*item);
       path_.pop_back();
     }
-    if (source.attributes != nullptr && source.attributes->is<ObjectDict>() && dict.type() != ckptio::DictType::dict) {
+    if (source.attributes != nullptr && source.attributes->is<ObjectDict>() && dict.type() != DictType::dict) {
       Value attributes = convert(*source.attributes);
       if (!attributes.is<Dict>()) return opaque(object);
       if (!attributes.as<Dict>().empty()) dict.attributes() = std::move(attributes.mutable_as<Dict>());
@@ -271,6 +271,69 @@ class Converter {
 };
 
 }  // namespace
+
+namespace {
+
+// Marks what the Opaques in a Value refer to.
+class Marker {
+ public:
+  explicit Marker(const OpaqueContext& context) : needs_storage_(context.storages.size(), false) {}
+
+  void mark_opaque_in(const Value& value) {
+    if (const auto* opaque = value.get_if<Opaque>()) {
+      mark(OpaqueAccess::object(*opaque));
+    } else if (const auto* dict = value.get_if<Dict>()) {
+      mark_opaque_in(*dict);
+    } else if (const auto* set = value.get_if<Set>()) {
+      for (const Value& item : *set) mark_opaque_in(item);
+    } else if (const auto* list = value.get_if<List>()) {
+      for (const Value& item : *list) mark_opaque_in(item);
+    } else if (const auto* tuple = value.get_if<Tuple>()) {
+      for (const Value& item : *tuple) mark_opaque_in(item);
+    }
+  }
+
+  bool needs(const Object* object) const { return marked_.contains(object); }
+  bool needs_storage(std::size_t number) const { return needs_storage_[number]; }
+
+ private:
+  void mark_opaque_in(const Dict& dict) {
+    for (const auto& [key, item] : dict) {
+      mark_opaque_in(key);
+      mark_opaque_in(item);
+    }
+    if (!dict.attributes().empty()) mark_opaque_in(dict.attributes());
+  }
+
+  void mark(const Object* root) {
+    std::vector<const Object*> to_do{root};
+    while (!to_do.empty()) {
+      const Object* object = to_do.back();
+      to_do.pop_back();
+      if (object == nullptr || !marked_.insert(object).second) continue;
+      if (const auto* storage = object->get<ObjectStorage>()) needs_storage_.at(storage->storage) = true;
+      if (const auto* tensor = object->get<ObjectTensor>();
+          tensor != nullptr && tensor->storage != ObjectTensor::kNoStorage) {
+        needs_storage_.at(tensor->storage) = true;
+      }
+      for (std::size_t i = 0; i < n_children(*object); ++i) to_do.push_back(child(*object, i));
+    }
+  }
+
+  std::unordered_set<const Object*> marked_;
+  std::vector<bool> needs_storage_;
+};
+
+}  // namespace
+
+void release_unneeded(OpaqueContext& context, const Value& value) {
+  Marker marker(context);
+  marker.mark_opaque_in(value);
+  for (std::size_t i = 0; i < context.storages.size(); ++i) {
+    if (!marker.needs_storage(i)) context.storages[i] = c10::Storage();
+  }
+  std::erase_if(context.tensors, [&marker](const auto& item) { return !marker.needs(item.first); });
+}
 
 std::shared_ptr<OpaqueContext> make_opaque_context(std::string where, ObjectGraph graph,
                                                    std::vector<c10::Storage> storages) {

@@ -29,4 +29,8 @@ Value object_to_value(const std::shared_ptr<const OpaqueContext>& context, const
 // for the outermost container of a file, and for the fields of an object that refer to it.
 Value opened_to_value(const std::shared_ptr<const OpaqueContext>& context, const Object& object);
 
+// Lets go of the storages and tensors that no Opaque in `value` needs, so that an Opaque of a few bytes does not keep a
+// model in memory. Requires: `value` is all that was made of the context, and no one else reads it yet.
+void release_unneeded(OpaqueContext& context, const Value& value);
+
 }  // namespace ckptio::detail

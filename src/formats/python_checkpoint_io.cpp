@@ -101,7 +101,7 @@ bool is_serialization_id(const std::string& text) {
 
 // What was read of a file, before it is a Value.
 struct LoadedFile {
-  std::shared_ptr<const detail::OpaqueContext> context;
+  std::shared_ptr<detail::OpaqueContext> context;
   const detail::Object* root = nullptr;
 };
 
@@ -162,7 +162,9 @@ void PythonCheckpointIO::save_value(const Value& value, const std::string& path)
 
 Value PythonCheckpointIO::load_value(const std::string& path, const LoadOptions& options) {
   const LoadedFile file = load_file(*options_.storage, path, options);
-  return detail::object_to_value(file.context, *file.root);
+  Value value = detail::object_to_value(file.context, *file.root);
+  detail::release_unneeded(*file.context, value);
+  return value;
 }
 
 std::optional<Checkpoint> PythonCheckpointIO::load_checkpoint(const std::string& path, const LoadOptions& options) {
@@ -172,6 +174,7 @@ std::optional<Checkpoint> PythonCheckpointIO::load_checkpoint(const std::string&
     throw TypeError("'" + path + "': holds a " + std::string(value.type_name()) +
                     ", and a checkpoint is a dict; load_value() reads it");
   }
+  detail::release_unneeded(*file.context, value);
   return std::move(value.mutable_as<Dict>());
 }
 

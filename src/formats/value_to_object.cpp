@@ -68,7 +68,7 @@ std::vector<Object*> ObjectBuilder::add_items(const Items& items) {
 
 Object* ObjectBuilder::add_dict(const Dict& dict) {
   ObjectDict to;
-  to.type = static_cast<DictType>(dict.type());
+  to.type = dict.type();
   to.items.reserve(dict.size());
   for (const auto& [key, value] : dict) {
     Object* key_object = add(key);

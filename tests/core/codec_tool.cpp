@@ -3,7 +3,8 @@
 //
 //   codec_tool relayout IN OUT          lays out the records of a zip file anew; of torch.save's that gives its bytes
 //   codec_tool rewrite IN OUT [PREFIX]  reads a checkpoint of any format, writes its objects as torch.save does
-//   codec_tool check FILE...            opens each and reads all its storages: "ok FILE" or "error FILE: message"
+//   codec_tool check FILE...            opens each, reads all its storages and indices: "ok FILE" or "error FILE:
+//   message"
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
@@ -15,6 +16,7 @@
 #include "ckptio/error.h"
 #include "codec/archive.h"
 #include "codec/checksum.h"
+#include "codec/index_values.h"
 #include "codec/python_layout.h"
 #include "codec/zip_layout.h"
 #include "codec/zip_reader.h"
@@ -95,6 +97,7 @@ void check(const std::string& path) {
     for (std::size_t i = 0; i < archive.storages().size(); ++i) {
       archive.read_storage_pieces(i, [](const void*, std::size_t) {});
     }
+    check_index_values(archive);
     std::cout << "ok " << path << '\n';
   } catch (const ckptio::Error& error) {
     std::cout << "error " << path << ": " << error.what() << '\n';

@@ -328,3 +328,22 @@ TEST_CASE("LocalStorage.AFileThatBecameShorterIsAnIoError", "[local]") {
   CHECK_THROWS_WITH(file->read_at(2, bytes, 8), ContainsSubstring("a.pt") && ContainsSubstring("byte 2") &&
                                                     ContainsSubstring("expected 8 bytes, found 4"));
 }
+
+TEST_CASE("A mapped file is its bytes; what is written there reaches nobody", "[storage]") {
+  const TempFolder folder;
+  LocalStorage storage;
+  write_file(storage, folder / "a.pt", "0123456789");
+  auto file = storage.open(folder / "a.pt");
+  const std::shared_ptr<void> memory = file->map();
+  REQUIRE(memory != nullptr);
+  auto* bytes = static_cast<char*>(memory.get());
+  CHECK(std::string(bytes, 10) == "0123456789");
+  bytes[0] = 'x';
+  CHECK(read_file(storage, folder / "a.pt") == "0123456789");
+  CHECK(std::string(static_cast<char*>(file->map().get()), 10) == "0123456789");
+  file.reset();
+  storage.remove(folder / "a.pt");
+  CHECK(std::string(bytes, 10) == "x123456789");
+  write_file(storage, folder / "empty", "");
+  CHECK(storage.open(folder / "empty")->map() == nullptr);
+}

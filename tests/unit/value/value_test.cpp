@@ -274,7 +274,8 @@ TEST_CASE("Typed IValues are read, kinds without counterpart are refused", "[val
   c10::Dict<std::string, at::Tensor> tensors;
   tensors.insert("w", torch::ones({1}));
   CHECK(Value::from_ivalue(tensors) == (Dict{{"w", torch::ones({1})}}));
-  CHECK_THROWS_AS(Value::from_ivalue(c10::Device("cpu")), TypeError);
+  CHECK(Value::from_ivalue(c10::Device("cpu")) == c10::Device("cpu"));
+  CHECK_THROWS_AS(Value::from_ivalue(c10::make_intrusive<c10::ivalue::Future>(c10::IntType::get())), TypeError);
   CHECK_THROWS_AS(Value::from_ivalue(c10::ivalue::Tuple::create({c10::IValue("ckptio.unheard")})), TypeError);
 }
 

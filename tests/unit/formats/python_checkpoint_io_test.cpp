@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ckptio/formats/python_checkpoint_io.h"
+
+#include <torch/torch.h>
+
+#include <filesystem>
+
+#include "ckptio/formats/torch_checkpoint_io.h"
+#include "ckptio/load_checkpoint.h"
+#include "ckptio/storage/local_storage.h"
+#include "ckptio/storage/memory_storage.h"
+#include "support/catch.h"
+#include "support/faulty_storage.h"
+#include "support/storage_helpers.h"
+#include "support/temp_folder.h"
+
+using namespace ckptio;
+using ckptio::test::ContainsSubstring;
+using ckptio::test::Equals;
+
+namespace {
+
+Value round_trip(const Value& value, const LoadOptions& options = {}) {
+  PythonCheckpointIO io(std::make_shared<MemoryStorage>());
+  io.save_value(value, "x.ckpt");
+  return io.load_value("x.ckpt", options);
+}
+
+std::string bytes_of(const Value& value, const PythonCheckpointIOOptions& given = {}) {
+  PythonCheckpointIOOptions options = given;
+  options.storage = std::make_shared<MemoryStorage>();
+  PythonCheckpointIO(options).save_value(value, "x.ckpt");
+  return test::read_file(*options.storage, "x.ckpt");
+}
+
+Checkpoint training_state() {
+  torch::manual_seed(7);
+  return {{"epoch", 3},
+          {"none", nullptr},
+          {"state_dict", Dict{{"0.weight", torch::rand({4, 3})}, {"0.bias", torch::rand({4})}}},
+          {"optimizer_states", List{Dict{{"state", Dict{{0, Dict{{"step", 1.0}}}}}, {"betas", Tuple{0.9, 0.999}}}}}};
+}
+
+const void* data_of(const Value& value) { return value.as<at::Tensor>().storage().data(); }
+
+}  // namespace
+
+TEST_CASE("Every kind of value comes back equal from a Python file, types and order included", "[python]") {
+  Dict ordered{{"z", 1}, {"a", torch::ones({2})}};
+  ordered.set_type(DictType::ordered_dict);
+  ordered.attributes()["_metadata"] = Dict{{"", Dict{{"version", 1}}}};
+  const Checkpoint original{
+      {"int", 3},
+      {"negative", std::numeric_limits<std::int64_t>::min()},
+      {"big", BigInt("-123456789012345678901234567890")},
+      {"double", 0.1},
+      {"inf", -std::numeric_limits<double>::infinity()},
+      {"nan", std::nan("")},
+      {"bool", true},
+      {"none", nullptr},
+      {"complex", std::complex<double>(1, -2)},
+      {"string", std::string("nul\0 quote\" line\n \xc3\xa9", 20)},
+      {"surrogate", "\xed\xa0\x80"},
+      {"bytes", List{Bytes("\x00\xff\x80", 3), Bytes(), ByteArray("ab"), ByteArray()}},
+      {"empty", List{Dict{}, List{}, Tuple{}, "", Set{}, Tuple::make_size({})}},
+      {"nested", List{1, 2.5, Tuple{1, Tuple{2}, List{nullptr}}}},
+      {"ints", Dict{{3, "three"}, {-1, "minus one"}}},
+      {"keys", Dict{{"a", 1}, {2, "b"}, {nullptr, 4}, {Tuple{1, "x"}, 5}, {0.5, 6}, {torch::kInt, 7}}},
+      {"sets", List{Set{1, "x", Tuple{2}}, Set::make_frozen({1}), Dict{{Set::make_frozen({2}), 1}}}},
+      {"size", Tuple::make_size({2, 3})},
+      {"torch", List{torch::kBFloat16, c10::Device("cuda:1"), c10::kSparseCsr, c10::kPerTensorAffine}},
+      {"ordered", ordered},
+      {"", "a key of no characters"}};
+  const Value loaded = round_trip(original, {.weights_only = true});
+  CHECK(loaded == original);
+  CHECK(to_string(loaded) == to_string(original));
+  const Dict& loaded_ordered = loaded.at("ordered").as<Dict>();
+  CHECK(loaded_ordered.type() == DictType::ordered_dict);
+  CHECK(loaded_ordered.attributes().at("_metadata").at("").at("version") == 1);
+}
+
+TEST_CASE("Tensors of every kind come back equal from a Python file", "[python]") {
+  torch::manual_seed(3);
+  const auto matrix = torch::randn({4, 6});
+  const auto sparse = torch::eye(4);
+  List tensors{matrix.t(),
+               matrix.slice(1, 1, 5, 2),
+               torch::randn({1, 3}).expand({4, 3}),
+               torch::empty({3, 0}),
+               torch::tensor(1),
+               torch::randn({2}, torch::kComplexDouble).conj(),
+               at::imag(torch::randn({2}, torch::kComplexFloat).conj()),
+               torch::empty({2, 3}, torch::TensorOptions().device(torch::kMeta)),
+               sparse.to_sparse(),
+               sparse.to_sparse_csr(),
+               sparse.to_sparse_csc(),
+               sparse.to_sparse_bsr({2, 2}),
+               sparse.to_sparse_bsc({2, 2}),
+               torch::quantize_per_tensor(torch::randn({3}), 0.1, 3, torch::kQUInt8),
+               torch::quantize_per_channel(torch::randn({2, 3}), torch::tensor({0.1, 0.2}), torch::tensor({0, 1}), 0,
+                                           torch::kQInt8),
+               at::_nested_tensor_from_tensor_list({torch::randn({2, 3}), torch::randn({1, 3})}),
+               torch::randn({2}).set_requires_grad(true)};
+  for (int type = 0; type < static_cast<int>(c10::ScalarType::NumOptions); ++type) {
+    const auto dtype = static_cast<c10::ScalarType>(type);
+    if (c10::isQIntType(dtype) || c10::isBitsType(dtype) || c10::elementSize(dtype) > 16) continue;
+    if (dtype > c10::ScalarType::UInt64 && dtype != c10::ScalarType::Float8_e8m0fnu) continue;
+    tensors.push_back(torch::randint(0, 100, {24}, torch::kByte).view(torch::kByte).repeat({2}).view(dtype));
+  }
+  const Value loaded = round_trip(tensors, {.weights_only = true});
+  REQUIRE(loaded.size() == tensors.size());
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    INFO(i << ": " << to_string(tensors.at(static_cast<std::int64_t>(i))));
+    CHECK(loaded.at(i) == tensors.at(static_cast<std::int64_t>(i)));
+  }
+  CHECK(loaded.at(0).as<at::Tensor>().strides() == matrix.t().strides());
+  CHECK(loaded.at(5).as<at::Tensor>().is_conj());
+  CHECK(loaded.at(6).as<at::Tensor>().is_neg());
+  CHECK(loaded.at(16).as<at::Tensor>().requires_grad());
+}
+
+TEST_CASE("Tensors that share a storage, under one dtype or several, share it after loading", "[python]") {
+  const auto base = torch::arange(8, torch::kFloat);
+  const Checkpoint original{{"base", base},
+                            {"row", base.view({2, 4}).select(0, 1)},
+                            {"words", base.view(torch::kInt)},
+                            {"apart", base.clone()},
+                            {"storage", TypedStorage{base.storage(), torch::kFloat}}};
+  const Value loaded = round_trip(original, {.weights_only = true});
+  CHECK(loaded.at("row") == original.at("row"));
+  CHECK(loaded.at("words") == original.at("words"));
+  CHECK(data_of(loaded.at("base")) == data_of(loaded.at("row")));
+  CHECK(data_of(loaded.at("base")) == data_of(loaded.at("words")));
+  CHECK(data_of(loaded.at("base")) == loaded.at("storage").as<TypedStorage>().storage.data());
+  CHECK(data_of(loaded.at("base")) != data_of(loaded.at("apart")));
+}
+
+TEST_CASE("One tensor in two places is one tensor after loading", "[python]") {
+  const auto weight = torch::ones({2});
+  const Value loaded = round_trip(Dict{{"a", weight}, {"b", weight}, {"view", weight.view({2})}});
+  CHECK(loaded.at("a").as<at::Tensor>().is_same(loaded.at("b").as<at::Tensor>()));
+  CHECK_FALSE(loaded.at("a").as<at::Tensor>().is_same(loaded.at("view").as<at::Tensor>()));
+}
+
+TEST_CASE("Equal checkpoints are equal files, whatever they are called", "[python]") {
+  CHECK(bytes_of(training_state()) == bytes_of(training_state()));
+  auto storage = std::make_shared<MemoryStorage>();
+  PythonCheckpointIO io(storage);
+  io.save_checkpoint(training_state(), "one.ckpt");
+  io.save_checkpoint(training_state(), "two.pt");
+  CHECK(test::read_file(*storage, "one.ckpt") == test::read_file(*storage, "two.pt"));
+}
+
+TEST_CASE("The serialization id can be given", "[python]") {
+  const std::string id(40, '7');
+  CHECK(bytes_of(training_state(), {.serialization_id = id}).find(id) != std::string::npos);
+  CHECK(bytes_of(training_state()).find(id) == std::string::npos);
+  CHECK_THROWS_AS(PythonCheckpointIO(PythonCheckpointIOOptions{.serialization_id = "12"}), ValueError);
+  CHECK_THROWS_AS(PythonCheckpointIO(std::shared_ptr<StorageBackend>()), ValueError);
+}
+
+TEST_CASE("An object of an unknown class is kept as data, read as data, and refused where weights_only is asked",
+          "[python]") {
+  const auto weight = torch::ones({2});
+  const auto hparams = Opaque::make_object(
+      "argparse.Namespace",
+      {{"lr", 0.1}, {"weight", weight}, {"inner", Opaque::make_call("pathlib.PosixPath", {"/", "a"})}});
+  const Checkpoint original{{"epoch", 1}, {"weight", weight}, {"hyper_parameters", hparams}};
+  PythonCheckpointIO io(std::make_shared<MemoryStorage>());
+  io.save_checkpoint(original, "x.ckpt");
+  const Checkpoint loaded = io.load_checkpoint("x.ckpt").value();
+  CHECK(loaded == original);
+  const auto& opaque = loaded.at("hyper_parameters").as<Opaque>();
+  CHECK(opaque.global() == "argparse.Namespace");
+  CHECK(opaque.fields().at("lr") == 0.1);
+  CHECK(opaque.fields().at("inner").as<Opaque>().args() == Tuple{"/", "a"});
+  CHECK(opaque.fields().at("weight").as<at::Tensor>().storage().data() == data_of(loaded.at("weight")));
+  CHECK(to_string(opaque) == "Opaque(argparse.Namespace)");
+  CHECK_THROWS_AS(io.load_checkpoint("x.ckpt", {.weights_only = true}), UnsafeError);
+  CHECK_THROWS_WITH(io.load_checkpoint("x.ckpt", {.weights_only = true}),
+                    ContainsSubstring("argparse.Namespace at checkpoint['hyper_parameters']") &&
+                        ContainsSubstring("pathlib.PosixPath"));
+  CHECK_THROWS_WITH(TorchCheckpointIO(std::make_shared<MemoryStorage>()).save_checkpoint(loaded, "y.ckpt"),
+                    ContainsSubstring("checkpoint['hyper_parameters']: argparse.Namespace"));
+}
+
+TEST_CASE("What an Opaque holds outlives the file, the checkpoint and its other tensors", "[python]") {
+  Value fields;
+  {
+    const Value loaded = round_trip(
+        Dict{{"other", torch::zeros({1000})}, {"object", Opaque::make_object("a.B", {{"w", torch::ones({2})}})}});
+    fields = loaded.at("object").as<Opaque>().fields();
+  }
+  CHECK(fields.at("w") == torch::ones({2}));
+}
+
+TEST_CASE("storage_options, missing files and what is no checkpoint are refused as everywhere", "[python]") {
+  const test::TempFolder folder;
+  PythonCheckpointIO io;
+  CHECK_THROWS_AS(io.save_checkpoint({}, folder / "x", Dict{}), TypeError);
+  CHECK_THROWS_WITH(io.load_checkpoint(folder / "none.ckpt"),
+                    Equals("Checkpoint file not found: " + (folder / "none.ckpt")));
+  CHECK_THROWS_AS(io.load_checkpoint(folder / "none.ckpt"), NotFoundError);
+  io.save_value(torch::ones({2}), folder / "deep/er/tensor.pt");
+  CHECK_THROWS_AS(io.load_checkpoint(folder / "deep/er/tensor.pt"), TypeError);
+  CHECK(io.load_value(folder / "deep/er/tensor.pt") == torch::ones({2}));
+  io.remove_checkpoint(folder / "deep");
+  CHECK_FALSE(std::filesystem::exists(folder / "deep"));
+  CHECK_NOTHROW(io.remove_checkpoint(folder / "deep"));
+}
+
+TEST_CASE("map_location moves storages, by where they were saved from", "[python]") {
+  const auto base = torch::arange(4, torch::kFloat);
+  const Dict original{{"a", base}, {"b", base.slice(0, 2)}};
+  const Value meta = round_trip(original, {.map_location = "meta"});
+  CHECK(meta.at("a").as<at::Tensor>().is_meta());
+  CHECK(meta.at("b").as<at::Tensor>().storage_offset() == 2);
+  std::vector<std::string> asked;
+  const auto ask = [&asked](const std::string& location) {
+    asked.push_back(location);
+    return c10::Device(c10::kCPU);
+  };
+  CHECK(round_trip(original, {.map_location = ask}) == original);
+  CHECK(asked == std::vector<std::string>{"cpu"});
+  CHECK_THROWS_AS(round_trip(original, {.map_location = "cuda:0"}), UnsupportedError);
+}
+
+TEST_CASE("A mapped checkpoint is equal, and writing to it does not change the file", "[python]") {
+  const test::TempFolder folder;
+  const std::string path = folder / "x.ckpt";
+  PythonCheckpointIO io;
+  io.save_checkpoint(training_state(), path);
+  const std::string before = test::read_file(LocalStorage(), path);
+  Checkpoint loaded = io.load_checkpoint(path, {.mmap = true}).value();
+  CHECK(loaded == training_state());
+  loaded.at("state_dict").at("0.weight").as<at::Tensor>().zero_();
+  CHECK(test::read_file(LocalStorage(), path) == before);
+  io.save_checkpoint({}, path);  // replaces the file under the mapping
+  CHECK(loaded.at("state_dict").at("0.bias") == training_state().at("state_dict").at("0.bias"));
+  PythonCheckpointIO in_memory(std::make_shared<MemoryStorage>());
+  in_memory.save_checkpoint(training_state(), "x");
+  CHECK(in_memory.load_checkpoint("x", {.mmap = true}).value() == training_state());
+}
+
+TEST_CASE("A flipped bit anywhere in the contents is found", "[python]") {
+  auto inner = std::make_shared<MemoryStorage>();
+  PythonCheckpointIO(inner).save_checkpoint(training_state(), "x.ckpt");
+  const auto n_bits = inner->open("x.ckpt")->size() * 8;
+  auto storage = std::make_shared<test::FaultyStorage>(inner);
+  PythonCheckpointIO io(storage);
+  for (std::uint64_t bit = 0; bit < n_bits; bit += 61) {
+    storage->faults().flip_bit = bit;
+    try {
+      CHECK(io.load_checkpoint("x.ckpt").value() == training_state());  // a bit that nobody reads, such as padding
+    } catch (const CorruptError&) {
+    } catch (const UnsupportedError&) {
+    }
+  }
+}
+
+TEST_CASE("A file cut off anywhere is an error", "[python]") {
+  auto inner = std::make_shared<MemoryStorage>();
+  PythonCheckpointIO(inner).save_checkpoint(training_state(), "x.ckpt");
+  auto storage = std::make_shared<test::FaultyStorage>(inner);
+  PythonCheckpointIO io(storage);
+  for (std::uint64_t size = 0; size < inner->open("x.ckpt")->size(); size += 37) {
+    storage->faults().truncate_to = size;
+    CHECK_THROWS_AS(io.load_checkpoint("x.ckpt"), Error);
+  }
+}
+
+TEST_CASE("A save that fails at any byte leaves the old checkpoint", "[python]") {
+  auto inner = std::make_shared<MemoryStorage>();
+  auto storage = std::make_shared<test::FaultyStorage>(inner);
+  PythonCheckpointIO io(storage);
+  io.save_checkpoint({{"old", 1}}, "x.ckpt");
+  Checkpoint large = training_state();
+  large["large"] = torch::zeros({700000});
+  for (const std::uint64_t limit : {0, 100, 1 << 20, 2 << 20}) {
+    storage->reset_counts();
+    storage->faults().fail_at_written_byte = limit;
+    CHECK_THROWS_AS(io.save_checkpoint(large, "x.ckpt"), IoError);
+    storage->faults().fail_at_written_byte.reset();
+    CHECK(io.load_checkpoint("x.ckpt").value() == Checkpoint{{"old", 1}});
+  }
+  CHECK_THROWS_AS(io.save_checkpoint({{"deep", nullptr}, {"null", TypedStorage{}}}, "x.ckpt"), ValueError);
+  CHECK(io.load_checkpoint("x.ckpt").value() == Checkpoint{{"old", 1}});
+}
+
+TEST_CASE("Thousands of small tensors are written and read in a few calls", "[python]") {
+  auto storage = std::make_shared<test::FaultyStorage>(std::make_shared<MemoryStorage>());
+  PythonCheckpointIO io(storage);
+  Dict many;
+  for (int i = 0; i < 3000; ++i) many["p" + std::to_string(i)] = torch::full({5}, i);
+  io.save_checkpoint(many, "x.ckpt");
+  CHECK(storage->counts().appends < 20);
+  CHECK(io.load_checkpoint("x.ckpt").value() == many);
+  CHECK(storage->counts().reads < 30);
+}
+
+TEST_CASE("Values nested to the bound come back, deeper ones are an error", "[python]") {
+  const auto nested = [](int depth) {
+    Value value = 1;
+    for (int i = 0; i < depth; ++i) value = List{std::move(value)};
+    return value;
+  };
+  CHECK(round_trip(nested(900)) == nested(900));
+  CHECK_THROWS_AS(round_trip(nested(1001)), ValueError);
+}
+
+TEST_CASE("load_checkpoint sees the format in the bytes", "[python]") {
+  MemoryStorage storage;
+  const auto shared = std::shared_ptr<StorageBackend>(std::shared_ptr<void>(), &storage);
+  PythonCheckpointIO(shared).save_checkpoint(training_state(), "a");
+  TorchCheckpointIO(shared).save_checkpoint(training_state(), "b");
+  CHECK(load_checkpoint(storage, "a") == training_state());
+  CHECK(load_checkpoint(storage, "b") == training_state());
+  PythonCheckpointIO(shared).save_value(torch::ones({2}), "c");
+  CHECK(load_value(storage, "c") == torch::ones({2}));
+  CHECK(load_value(storage, "b") == training_state());
+  CHECK_THROWS_AS(load_checkpoint(storage, "c"), TypeError);
+  test::write_file(storage, "d", "no checkpoint");
+  CHECK_THROWS_AS(load_checkpoint(storage, "d"), Error);
+  CHECK_THROWS_WITH(load_checkpoint(storage, "none"), Equals("Checkpoint file not found: none"));
+}
