@@ -25,6 +25,15 @@ bool read(ObjectGraph& graph, const ByteSource& source, PickleDialect dialect) {
   }
 }
 
+// Protocol 2 has nested classes as calls of getattr, which are not read as such again.
+bool has_nested_global(const ObjectGraph& graph) {
+  for (const Object& object : graph.objects) {
+    const auto* global = object.get<ObjectGlobal>();
+    if (global != nullptr && global->name.find('.') != std::string::npos) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 void fuzz_pickle(const std::uint8_t* data, std::size_t n_bytes) {
@@ -42,6 +51,7 @@ void fuzz_pickle(const std::uint8_t* data, std::size_t n_bytes) {
   ObjectGraph again;
   require(read(again, memory_source("written", written.data(), written.size()), PickleDialect::python),
           "what was written is refused");
+  if (has_nested_global(graph)) return;
   require(write_pickle(again, *again.root).bytes == written, "what was written changed when it was read");
 }
 
