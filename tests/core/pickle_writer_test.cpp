@@ -38,6 +38,12 @@ void require_round_trip(const ObjectGraph& graph, const Object* root) {
   CHECK(written(again, again.root) == bytes);
 }
 
+// The characters of a literal, zeros too.
+template <std::size_t n>
+std::string bytes_of(const char (&text)[n]) {
+  return {text, n - 1};
+}
+
 std::string pickle(const std::string& body) { return "\x80\x02" + body + "."; }
 
 Object* text(ObjectGraph& graph, std::string utf8) { return graph.make(ObjectString{std::move(utf8)}); }
@@ -76,45 +82,41 @@ Object* opaque(ObjectGraph& graph, const std::string& module, const std::string&
 }  // namespace
 
 TEST_CASE("PickleWriter.NumbersTakeTheShortestFormThatLibTorchReads", "[pickle]") {
-  CHECK(written(std::int64_t{0}) == pickle(std::string("K\0", 2)));
+  CHECK(written(std::int64_t{0}) == pickle(bytes_of("K\0")));
   CHECK(written(std::int64_t{255}) == pickle("K\xff"));
-  CHECK(written(std::int64_t{256}) == pickle(std::string("M\0\1", 3)));
-  CHECK(written(std::int64_t{65536}) == pickle(std::string("J\0\0\1\0", 5)));
+  CHECK(written(std::int64_t{256}) == pickle(bytes_of("M\0\1")));
+  CHECK(written(std::int64_t{65536}) == pickle(bytes_of("J\0\0\1\0")));
   CHECK(written(std::int64_t{-1}) == pickle("J\xff\xff\xff\xff"));
-  CHECK(written(std::int64_t{1} << 31) == pickle(std::string("\x8a\x08\0\0\0\x80\0\0\0\0", 10)));
-  CHECK(written(-(std::int64_t{1} << 40)) == pickle(std::string("\x8a\x08\0\0\0\0\0\xff\xff\xff", 10)));
-  CHECK(written(ObjectBigInt{std::string("\0\0\0\0\0\0\0\0\1", 9)}) ==
-        pickle(std::string("\x8a\x09\0\0\0\0\0\0\0\0\1", 11)));
-  CHECK(written(ObjectBigInt{std::string(256, '\1')}) ==
-        pickle(std::string("\x8b\0\1\0\0", 5) + std::string(256, '\1')));
-  CHECK(written(1.5) == pickle(std::string("G\x3f\xf8\0\0\0\0\0\0", 9)));
+  CHECK(written(std::int64_t{1} << 31) == pickle(bytes_of("\x8a\x08\0\0\0\x80\0\0\0\0")));
+  CHECK(written(-(std::int64_t{1} << 40)) == pickle(bytes_of("\x8a\x08\0\0\0\0\0\xff\xff\xff")));
+  CHECK(written(ObjectBigInt{bytes_of("\0\0\0\0\0\0\0\0\1")}) == pickle(bytes_of("\x8a\x09\0\0\0\0\0\0\0\0\1")));
+  CHECK(written(ObjectBigInt{std::string(256, '\1')}) == pickle(bytes_of("\x8b\0\1\0\0") + std::string(256, '\1')));
+  CHECK(written(1.5) == pickle(bytes_of("G\x3f\xf8\0\0\0\0\0\0")));
   CHECK(written(true) == pickle("\x88"));
   CHECK(written(ObjectNone{}) == pickle("N"));
 }
 
 TEST_CASE("PickleWriter.KnownTypesAreWrittenAsPythonWritesThem", "[pickle]") {
-  CHECK(written(ObjectString{"\xc3\xa9"}) == pickle(std::string("X\2\0\0\0\xc3\xa9", 7)));
+  CHECK(written(ObjectString{"\xc3\xa9"}) == pickle(bytes_of("X\2\0\0\0\xc3\xa9")));
   CHECK(written(ObjectBytes{"a\xff"}) ==
-        pickle(std::string("c_codecs\nencode\nq\0X\3\0\0\0a\xc3\xbfX\6\0\0\0latin1q\1\x86R", 46)));
-  CHECK(written(DType::bfloat16) == pickle(std::string("ctorch\nbfloat16\nq\0", 18)));
+        pickle(bytes_of("c_codecs\nencode\nq\0X\3\0\0\0a\xc3\xbfX\6\0\0\0latin1q\1\x86R")));
+  CHECK(written(DType::bfloat16) == pickle(bytes_of("ctorch\nbfloat16\nq\0")));
   CHECK(written(LayoutKind::sparse_csr) ==
-        pickle(std::string("ctorch.serialization\n_get_layout\nq\0X\x10\0\0\0torch.sparse_csrq\1\x85R", 60)));
-  CHECK(written(ObjectDevice{"cuda:1"}) == pickle(std::string("ctorch\ndevice\nq\0X\4\0\0\0cudaq\1K\1\x86R", 31)));
-  CHECK(written(ObjectSet{}) == pickle(std::string("c__builtin__\nset\nq\0]\x85R", 22)));
+        pickle(bytes_of("ctorch.serialization\n_get_layout\nq\0X\x10\0\0\0torch.sparse_csrq\1\x85R")));
+  CHECK(written(ObjectDevice{"cuda:1"}) == pickle(bytes_of("ctorch\ndevice\nq\0X\4\0\0\0cudaq\1K\1\x86R")));
+  CHECK(written(ObjectSet{}) == pickle(bytes_of("c__builtin__\nset\nq\0]\x85R")));
   CHECK(written(ObjectDict{{}, nullptr, DictType::ordered_dict}) ==
-        pickle(std::string("ccollections\nOrderedDict\nq\0)R", 29)));
+        pickle(bytes_of("ccollections\nOrderedDict\nq\0)R")));
 }
 
 TEST_CASE("PickleWriter.ATensorIsACallOfTorchsFunction", "[pickle]") {
   ObjectGraph graph;
   Object* tensor = dense(graph, add_storage(graph, DType::float32, 24), DType::float32, {2, 3});
   const WrittenPickle pickled = write_pickle(graph, *tensor);
-  CHECK(
-      pickled.bytes ==
-      pickle(std::string("ctorch._utils\n_rebuild_tensor_v2\nq\0((X\7\0\0\0storageq\1ctorch\nFloatStorage\nq\2X\1\0\0\0"
-                         "0X\3\0\0\0cpuq\3K\6tQK\0K\2K\3\x86K\3K\1\x86\x89"
-                         "ccollections\nOrderedDict\nq\4)RtR",
-                         141)));
+  CHECK(pickled.bytes ==
+        pickle(bytes_of("ctorch._utils\n_rebuild_tensor_v2\nq\0((X\7\0\0\0storageq\1ctorch\nFloatStorage\nq\2X\1\0\0\0"
+                        "0X\3\0\0\0cpuq\3K\6tQK\0K\2K\3\x86K\3K\1\x86\x89"
+                        "ccollections\nOrderedDict\nq\4)RtR")));
   CHECK(pickled.storage_order == std::vector<std::uint32_t>{0});
 }
 
@@ -195,9 +197,9 @@ TEST_CASE("PickleWriter.OnlyWhatIsUsedAgainIsMemoized", "[pickle]") {
   ObjectGraph graph;
   Object* inner = list_of(graph, {});
   CHECK(written(graph, list_of(graph, {inner})) == pickle("]]a"));
-  CHECK(written(graph, list_of(graph, {inner, inner})) == pickle(std::string("](]q\0h\0e", 9)));
+  CHECK(written(graph, list_of(graph, {inner, inner})) == pickle(bytes_of("](]q\0h\0e")));
   CHECK(written(graph, tuple_of(graph, {text(graph, "a"), text(graph, "a")})) ==
-        pickle(std::string("X\1\0\0\0aq\0h\0\x86", 11)));
+        pickle(bytes_of("X\1\0\0\0aq\0h\0\x86")));
 }
 
 TEST_CASE("PickleWriter.LongContainersAreWrittenInBatches", "[pickle]") {
@@ -280,15 +282,14 @@ TEST_CASE("PickleWriter.ObjectsOfUnknownTypesAreMadeByTheSameSteps", "[pickle]")
 }
 
 TEST_CASE("PickleWriter.GlobalsHaveTheNamesOfPython2", "[pickle]") {
-  CHECK(written(ObjectGlobal{"builtins", "range"}) == pickle(std::string("c__builtin__\nxrange\nq\0", 22)));
-  CHECK(written(ObjectGlobal{"builtins", "PermissionError"}) ==
-        pickle(std::string("c__builtin__\nPermissionError\nq\0", 31)));
-  CHECK(written(ObjectGlobal{"builtins", "ValueError"}) == pickle(std::string("cexceptions\nValueError\nq\0", 25)));
-  CHECK(written(ObjectGlobal{"functools", "reduce"}) == pickle(std::string("c__builtin__\nreduce\nq\0", 22)));
-  CHECK(written(ObjectGlobal{"functools", "partial"}) == pickle(std::string("cfunctools\npartial\nq\0", 21)));
+  CHECK(written(ObjectGlobal{"builtins", "range"}) == pickle(bytes_of("c__builtin__\nxrange\nq\0")));
+  CHECK(written(ObjectGlobal{"builtins", "PermissionError"}) == pickle(bytes_of("c__builtin__\nPermissionError\nq\0")));
+  CHECK(written(ObjectGlobal{"builtins", "ValueError"}) == pickle(bytes_of("cexceptions\nValueError\nq\0")));
+  CHECK(written(ObjectGlobal{"functools", "reduce"}) == pickle(bytes_of("c__builtin__\nreduce\nq\0")));
+  CHECK(written(ObjectGlobal{"functools", "partial"}) == pickle(bytes_of("cfunctools\npartial\nq\0")));
   CHECK(written(ObjectGlobal{"m", "Outer.Inner"}) ==
-        pickle(std::string("c__builtin__\ngetattr\nq\0cm\nOuter\nq\1X\5\0\0\0Innerq\2\x86Rq\3", 52)));
-  CHECK(written(ObjectGlobal{"m", "odd\nname"}) == pickle(std::string("X\1\0\0\0mX\x08\0\0\0odd\nname\x93q\0", 22)));
+        pickle(bytes_of("c__builtin__\ngetattr\nq\0cm\nOuter\nq\1X\5\0\0\0Innerq\2\x86Rq\3")));
+  CHECK(written(ObjectGlobal{"m", "odd\nname"}) == pickle(bytes_of("X\1\0\0\0mX\x08\0\0\0odd\nname\x93q\0")));
   // Python takes commands.f for subprocess.f in a pickle of protocol 2.
   CHECK_THROWS_AS(written(ObjectGlobal{"commands", "f"}), UnsupportedError);
 }

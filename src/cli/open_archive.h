@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// Opens files of this machine for the commands. Errors: NotFoundError, IoError, and those of Archive::open;
+// UnsupportedError for a folder.
+#pragma once
+
+#include <string>
+
+#include "codec/archive.h"
+#include "codec/byte_source.h"
+
+namespace ckptio::cli {
+
+detail::ByteSource open_file(const std::string& path);
+detail::Archive open_archive(const std::string& path);
+
+// UnsafeError if the file holds more than tensors and plain values; lists what and where.
+void require_weights_only(const detail::Archive& archive);
+
+}  // namespace ckptio::cli
