@@ -106,7 +106,7 @@ std::string kind_of(const Object& object) {
   }
   if (object.is<detail::ObjectOpaque>()) return printable(detail::class_name(object));
   if (const auto* dict = object.get<detail::ObjectDict>()) {
-    return dict->type == detail::DictType::counter ? "Counter" : "dict";  // an OrderedDict is a dict
+    return dict->type == DictType::counter ? "Counter" : "dict";  // an OrderedDict is a dict
   }
   if (object.is<detail::ObjectList>()) return "list";
   if (object.is<detail::ObjectTuple>()) return "tuple";
