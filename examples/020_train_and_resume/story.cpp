@@ -69,7 +69,13 @@ bool all_equal(const std::vector<Comparison>& comparisons) {
 }
 
 double accuracy(const ckptio::Checkpoint& checkpoint) {
-  return checkpoint.at("loops").at("fit_loop").at("metrics").at("callback_metrics").at("val_acc").as<double>();
+  return checkpoint.at("loops")
+      .at("fit_loop")
+      .at("ckptio")
+      .at("metrics")
+      .at("callback_metrics")
+      .at("val_acc")
+      .as<double>();
 }
 
 }  // namespace

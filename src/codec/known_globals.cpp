@@ -56,43 +56,6 @@ bool is_old_tensor_class(std::string_view name) {
   return dtype_of_storage_class(std::string(name.substr(0, name.size() - kTensor.size())) + "Storage").has_value();
 }
 
-// From _compat_pickle of Python 3.11, what a checkpoint of Python 2, or one that Python 3 wrote with protocol 2, may
-// hold. All other names stay as they are.
-struct Renamed {
-  std::string_view old_module, old_name, module, name;  // empty names: any, unchanged
-};
-constexpr Renamed kRenamed[] = {
-    {"__builtin__", "xrange", "builtins", "range"},
-    {"__builtin__", "long", "builtins", "int"},
-    {"__builtin__", "unicode", "builtins", "str"},
-    {"__builtin__", "basestring", "builtins", "str"},
-    {"__builtin__", "unichr", "builtins", "chr"},
-    {"__builtin__", "reduce", "functools", "reduce"},
-    {"__builtin__", "intern", "sys", "intern"},
-    {"__builtin__", "", "builtins", ""},
-    {"exceptions", "StandardError", "builtins", "Exception"},
-    {"exceptions", "", "builtins", ""},
-    {"copy_reg", "", "copyreg", ""},
-    {"itertools", "izip", "builtins", "zip"},
-    {"itertools", "imap", "builtins", "map"},
-    {"itertools", "ifilter", "builtins", "filter"},
-    {"itertools", "ifilterfalse", "itertools", "filterfalse"},
-    {"itertools", "izip_longest", "itertools", "zip_longest"},
-    {"UserDict", "IterableUserDict", "collections", "UserDict"},
-    {"UserDict", "", "collections", ""},
-    {"UserList", "", "collections", ""},
-    {"UserString", "", "collections", ""},
-    {"_abcoll", "", "collections.abc", ""},
-    {"Queue", "", "queue", ""},
-    {"ConfigParser", "", "configparser", ""},
-    {"repr", "", "reprlib", ""},
-    {"thread", "", "_thread", ""},
-    {"commands", "", "subprocess", ""},
-    {"cPickle", "", "pickle", ""},
-    {"StringIO", "", "io", ""},
-    {"cStringIO", "", "io", ""},
-};
-
 const std::vector<Object*>& items_of(GraphBuilder& builder, const Object* args) {
   const auto* tuple = args->get<ObjectTuple>();
   if (tuple == nullptr) builder.fail("arguments that are " + describe_object(*args) + " found, a tuple expected");
@@ -312,15 +275,6 @@ std::optional<LayoutKind> layout_named(std::string_view name) {
 }
 
 bool is_libtorch_class(std::string_view module) { return module == "__torch__" || module.starts_with("__torch__."); }
-
-void rename_from_python2(std::string& module, std::string& name) {
-  for (const Renamed& renamed : kRenamed) {
-    if (renamed.old_module != module || (!renamed.old_name.empty() && renamed.old_name != name)) continue;
-    module = renamed.module;
-    if (!renamed.name.empty()) name = renamed.name;
-    return;
-  }
-}
 
 Object* call_known(GraphBuilder& builder, const Object* global, const Object* args_object) {
   const std::vector<Object*>& args = items_of(builder, args_object);

@@ -23,9 +23,6 @@ std::optional<LayoutKind> layout_named(std::string_view name);  // "torch.sparse
 // True for the modules of TorchScript's classes, "__torch__.torch.nn.modules.linear".
 bool is_libtorch_class(std::string_view module);
 
-// Names of Python 2's modules in Python 3's way, as its unpickler does for protocols 0 to 2.
-void rename_from_python2(std::string& module, std::string& name);
-
 // What calling `global` with the tuple `args` gives, or null if we keep that as an ObjectOpaque.
 Object* call_known(GraphBuilder& builder, const Object* global, const Object* args);
 

@@ -1,32 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "codec/object_references.h"
 
-#include <utility>
-
-#include "ckptio/error.h"
+#include <vector>
 
 namespace ckptio::detail {
 namespace {
-
-using References = std::vector<const Object*>;
-
-void append_pairs(References& to, const std::vector<std::pair<Object*, Object*>>& pairs) {
-  for (const auto& [key, value] : pairs) {
-    to.push_back(key);
-    to.push_back(value);
-  }
-}
-
-void append(References& to, const std::vector<Object*>& items) { to.insert(to.end(), items.begin(), items.end()); }
-
-References references_of_opaque(const ObjectOpaque& opaque) {
-  References result = {opaque.callable, opaque.args, opaque.kwargs};
-  append(result, opaque.items);
-  append(result, opaque.added);
-  append_pairs(result, opaque.entries);
-  result.push_back(opaque.state);
-  return result;
-}
 
 // Can be made empty and filled afterwards, so that it can be met while it is filled.
 bool is_filled_later(const Object& object) {
@@ -48,27 +26,6 @@ struct Visit {
 };
 
 }  // namespace
-
-std::vector<const Object*> references_of(const Object& object) {
-  References result;
-  if (const auto* list = object.get<ObjectList>()) {
-    append(result, list->items);
-  } else if (const auto* tuple = object.get<ObjectTuple>()) {
-    append(result, tuple->items);
-  } else if (const auto* set = object.get<ObjectSet>()) {
-    append(result, set->items);
-  } else if (const auto* dict = object.get<ObjectDict>()) {
-    append_pairs(result, dict->items);
-    result.push_back(dict->attributes);
-  } else if (const auto* tensor = object.get<ObjectTensor>()) {
-    append(result, tensor->parts);
-    result.push_back(tensor->backward_hooks);
-    result.push_back(tensor->attributes);
-  } else if (const auto* opaque = object.get<ObjectOpaque>()) {
-    result = references_of_opaque(*opaque);
-  }
-  return result;
-}
 
 ObjectReferences count_references(const Object& root) {
   ObjectReferences result;
@@ -94,12 +51,12 @@ ObjectReferences count_references(const Object& root) {
       if (!is_filled_later(object)) result.has_indirect_cycle = true;
       continue;
     }
-    const References inside = references_of(object);
-    if (inside.empty()) continue;
+    const std::size_t n = n_children(object);
+    if (n == 0) continue;
     use.is_open = true;
     to_do.push_back({&object, true});
-    for (std::size_t i = inside.size(); i-- > 0;) {
-      if (inside[i] != nullptr) to_do.push_back({inside[i], false});
+    for (std::size_t i = n; i-- > 0;) {
+      if (const Object* inside = child(object, i)) to_do.push_back({inside, false});
     }
   }
   return result;

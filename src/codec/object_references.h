@@ -7,15 +7,10 @@
 #include <map>
 #include <string_view>
 #include <unordered_map>
-#include <vector>
 
 #include "codec/object.h"
 
 namespace ckptio::detail {
-
-// Objects that `object` refers to, in the order in which a pickle has them. Null where there is none (a dict without
-// attributes).
-std::vector<const Object*> references_of(const Object& object);
 
 struct ObjectReferences {
   struct Use {

@@ -15,6 +15,7 @@
 #include "codec/pickle_input.h"
 #include "codec/pickle_opcodes.h"
 #include "codec/pickle_text.h"
+#include "codec/python2_names.h"
 #include "codec/zip_directory.h"
 
 namespace ckptio::detail {
@@ -167,7 +168,7 @@ class PickleMachine {
   void set_items(std::vector<Object*> items);
   void add_items(std::vector<Object*> items);
   void build(Object* state);
-  void push_global(std::string module, std::string name);
+  void push_global(const std::string& module, const std::string& name);
   void push_stack_global();
   void require_callable(const Object* callable);
   void call(Object* callable, Object* args);
@@ -526,11 +527,11 @@ void PickleMachine::build(Object* state) {
   }
 }
 
-void PickleMachine::push_global(std::string module, std::string name) {
+void PickleMachine::push_global(const std::string& module, const std::string& name) {
   if (module.empty() || name.empty()) builder_.fail("an empty name found");
   if (!is_utf8(module) || !is_utf8(name)) builder_.fail("a name that is no UTF-8 found");
-  if (protocol_ < 3) rename_from_python2(module, name);
-  push(builder_.make_global(std::move(module), std::move(name)));
+  const GlobalName global = protocol_ < 3 ? python3_name({module, name}) : GlobalName{module, name};
+  push(builder_.make_global(std::string(global.module), std::string(global.name)));
 }
 
 void PickleMachine::push_stack_global() {

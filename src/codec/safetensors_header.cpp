@@ -114,7 +114,6 @@ class HeaderHandler final : public JsonHandler {
  private:
   enum class Place : std::uint8_t { file, names, metadata, tensor, numbers };
   enum class Field : std::uint8_t { dtype = 1, shape = 2, data_offsets = 4 };
-  static constexpr unsigned kAllFields = 7;
 
   void begin_metadata() {
     header_.metadata.emplace();

@@ -8,10 +8,10 @@
 #include <exception>
 #include <typeinfo>
 
+#include "codec/torchscript_code.h"
 #include "codec/zip_reader.h"
 #include "formats/storage_mapper.h"
 #include "formats/torch_archive.h"
-#include "formats/torchscript_code.h"
 
 namespace ckptio {
 

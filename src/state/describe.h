@@ -24,7 +24,7 @@ inline std::string shape_name(at::IntArrayRef shape) {
 // "float32 [3, 4]", or the type's name of what is no tensor.
 inline std::string describe(const at::Tensor& tensor) {
   if (!tensor.defined()) return "an undefined Tensor";
-  return dtype_name(tensor.scalar_type()) + " " + shape_name(tensor.sizes());
+  return dtype_name(tensor.scalar_type()) + " " + (tensor.is_nested() ? "nested" : shape_name(tensor.sizes()));
 }
 
 inline std::string describe(const Value& value) {

@@ -34,8 +34,8 @@ Value clone_items(const Sequence& items) {
 }
 
 Dict clone_tensors(const Dict& dict) {
-  Dict copy;
-  for (const auto& [key, value] : dict) copy[key] = clone_tensors(value);
+  Dict copy = dict;  // with its type and attributes
+  for (auto& [key, value] : copy) value = clone_tensors(value);
   return copy;
 }
 
@@ -45,7 +45,7 @@ Value clone_tensors(const Value& value) {
     return tensor.defined() ? tensor.detach().clone() : tensor;
   }
   if (value.is<List>()) return clone_items(value.as<List>());
-  if (value.is<Tuple>()) return clone_items(value.as<Tuple>());
+  if (value.is<Tuple>() && !value.as<Tuple>().is_size()) return clone_items(value.as<Tuple>());
   if (value.is<Dict>()) return clone_tensors(value.as<Dict>());
   return value;
 }

@@ -39,6 +39,7 @@ std::string why_not(const at::Tensor& target, const Value& value) {
   const at::Tensor* source = value.get_if<at::Tensor>();
   if (source == nullptr) return "Tensor expected, found " + std::string(value.type_name());
   if (!source->defined()) return "Tensor expected, found an undefined one";
+  if (source->is_nested()) return "Tensor expected, found a nested one";
   std::string why;
   if (target.sizes() != source->sizes()) {
     why = "shape " + detail::shape_name(target.sizes()) + " expected, found " + detail::shape_name(source->sizes());

@@ -2,6 +2,7 @@
 #include "trainer/checkpoint_connector.h"
 
 #include "ckptio/version.h"
+#include "trainer/lightning_loops.h"
 #include "trainer/trainer_state.h"
 
 namespace ckptio::detail {
@@ -28,6 +29,16 @@ void check_epoch(const Run& run, std::int64_t epoch) {
   if (!run.max_epochs || epoch <= *run.max_epochs) return;
   throw MisconfigurationError("You restored a checkpoint with current_epoch=" + std::to_string(epoch) +
                               ", but you have set Trainer(max_epochs=" + std::to_string(*run.max_epochs) + ").");
+}
+
+// What Python's schedulers keep in the groups of their optimizer, and some can't go on without.
+void add_group_keys(const OptimizersAndSchedulers& live, Value& optimizer_states) {
+  for (const LRSchedulerConfig& config : live.lr_schedulers) {
+    for (std::size_t i = 0; i < live.optimizers.size(); ++i) {
+      if (live.optimizers[i].get() != &config.scheduler->optimizer()) continue;
+      config.scheduler->add_group_keys(optimizer_states.at(i).mutable_as<Dict>());
+    }
+  }
 }
 
 void check_count(const char* what, std::size_t n_saved, std::size_t n_here) {
@@ -69,11 +80,14 @@ void load_in_place(Run& run, const std::string& path, const std::function<bool(c
 Checkpoint dump_checkpoint(Run& run, bool weights_only) {
   TrainerState live(run);
   const auto in_every_checkpoint = [](const std::string& name) { return name == "state_dict" || name == "loops"; };
-  Checkpoint checkpoint{
-      {"epoch", run.progress.epoch}, {"global_step", run.progress.global_step}, {"ckptio_version", kVersion}};
+  Checkpoint checkpoint{{"epoch", run.progress.epoch},
+                        {"global_step", run.progress.global_step},
+                        {"pytorch-lightning_version", kLightningVersion},
+                        {"ckptio_version", kVersion}};
   Dict state =
       live.select([&](const std::string& name) { return !weights_only || in_every_checkpoint(name); }).state_dict();
   for (auto& [name, value] : state) checkpoint[name] = std::move(value);
+  if (!weights_only) add_group_keys(run.optimizers_and_schedulers, checkpoint.at("optimizer_states"));
   if (const Dict& parameters = run.module->hyper_parameters(); !parameters.empty()) {
     checkpoint["hyper_parameters"] = parameters;
   }
@@ -96,7 +110,7 @@ void FitResume::restore_model() {
   checkpoint_ = load(run_, *path_);
   require_training_state(*checkpoint_, "optimizer_states", "optimizer");
   require_training_state(*checkpoint_, "lr_schedulers", "learning rate scheduler");
-  check_epoch(run_, checkpoint_->at("loops").at("fit_loop").at("epoch").as<std::int64_t>());
+  check_epoch(run_, current_epoch(checkpoint_->at("loops").as<Dict>()));
   run_.module->on_load_checkpoint(*checkpoint_);
   weights_before_ = copy_weights(*run_.module);
   apply_to_model(run_, *checkpoint_);

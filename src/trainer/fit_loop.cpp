@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trainer/fit_loop.h"
 
+#include <algorithm>
+
 #include "trainer/generators.h"
 #include "trainer/validation_loop.h"
 
 namespace ckptio::detail {
 namespace {
 
+bool needs_metric(const LRSchedulerConfig& config) { return config.scheduler->requires_metric(); }
+
 std::optional<double> monitored_metric(const Run& run, const LRSchedulerConfig& config) {
-  if (!config.options.monitor) return std::nullopt;
+  if (!needs_metric(config)) return std::nullopt;
   const auto& metrics = run.metrics.metrics();
   if (const auto found = metrics.find(*config.options.monitor); found != metrics.end()) return found->second;
   std::string names;
@@ -36,19 +40,30 @@ bool FitLoop::done() const {
 }
 
 void FitLoop::take_up_checkpoint() {
+  const auto set_generators = [](std::optional<Dict>& state) {
+    if (state) restore_generators(*state);
+    state.reset();
+  };
   if (progress_.stage == EpochStage::kTraining) {
     if (progress_.epoch_rng) restore_generators(*progress_.epoch_rng);
     train_.begin();
-    for (std::int64_t i = 0; i < progress_.batches_done; ++i) {
-      if (!train_.next()) {
-        throw MismatchError("resume in epoch " + std::to_string(progress_.epoch) + ": the checkpoint was saved after " +
-                            std::to_string(progress_.batches_done) + " batches, the loader gives only " +
-                            std::to_string(i));
-      }
-    }
+    skip_batches();
+    if (!progress_.fetch_rng) set_generators(run_.resume_rng);
+    std::optional<Dict> fetch_rng = progress_.fetch_rng;
+    set_generators(fetch_rng);
+    fetch();
   }
-  if (run_.resume_rng) restore_generators(*run_.resume_rng);
-  run_.resume_rng.reset();
+  set_generators(run_.resume_rng);
+  if (progress_.lacks_metrics) measure_lost_metrics();
+}
+
+void FitLoop::skip_batches() {
+  for (std::int64_t i = 0; i < progress_.batches_done; ++i) {
+    if (train_.next()) continue;
+    throw MismatchError("resume in epoch " + std::to_string(progress_.epoch) + ": the checkpoint was saved after " +
+                        std::to_string(progress_.batches_done) + " batches, the loader gives only " +
+                        std::to_string(i));
+  }
 }
 
 bool FitLoop::run_epoch() {
@@ -58,13 +73,13 @@ bool FitLoop::run_epoch() {
     validate();
   }
   if (progress_.stage == EpochStage::kValidated) {
-    step_schedulers("epoch", progress_.epoch + 1);
-    progress_.stage = EpochStage::kEnded;
-    run_.call_around(&Callback::on_train_epoch_end, &TrainingModule::on_train_epoch_end);
+    step_schedulers([this](const LRSchedulerConfig& config) { return ends_epoch(config) && needs_metric(config); });
+    end_epoch();
   }
   ++progress_.epoch;
   progress_.batches_done = 0;
   progress_.epoch_rng.reset();
+  progress_.fetch_rng.reset();
   progress_.stage = EpochStage::kNotBegun;
   return true;
 }
@@ -75,44 +90,49 @@ void FitLoop::begin_epoch() {
   run_.call_around(&Callback::on_train_epoch_start, &TrainingModule::on_train_epoch_start);
   progress_.epoch_rng = capture_generators();
   train_.begin();
-  progress_.redo_rng.reset();
+  progress_.all_batches_done = false;
+  progress_.n_val_batches = 0;
+  progress_.scheduler_steps = 0;
   progress_.stage = EpochStage::kTraining;
+  fetch();
 }
 
 bool FitLoop::run_batches() {
   const auto max_steps = run_.options.max_steps;
-  while (!run_.should_stop) {
-    progress_.redo_rng = capture_generators();
-    if (!next_batch()) {
-      progress_.n_train_batches = progress_.batches_done;
-      run_.metrics.end_epoch(MetricStore::Stage::kTraining);
-      return true;
-    }
-    if (max_steps >= 0 && progress_.global_step >= max_steps) {
-      restore_generators(*progress_.redo_rng);  // the batch was fetched to see whether the epoch goes on
-      progress_.redo_rng.reset();
-      return false;
-    }
+  while (has_batch_) {
+    if (run_.should_stop || (max_steps >= 0 && progress_.global_step >= max_steps)) return false;
     run_batch();
   }
-  return false;
+  if (run_.should_stop) return false;
+  end_batches();
+  run_.metrics.end_epoch(MetricStore::Stage::kTraining);
+  return true;
 }
 
-bool FitLoop::next_batch() {
+void FitLoop::fetch() {
   const auto limit = run_.options.limit_train_batches;
-  return (!limit || progress_.batches_done < *limit) && train_.next();
+  progress_.fetch_rng.reset();
+  progress_.redo_rng = capture_generators();
+  has_batch_ = (!limit || progress_.batches_done < *limit) && train_.next();
+  progress_.fetch_rng = std::move(progress_.redo_rng);
+  progress_.redo_rng.reset();
 }
 
 void FitLoop::run_batch() {
   const std::int64_t batch_idx = progress_.batches_done;
+  progress_.redo_rng = capture_generators();
   run_.call(&Callback::on_train_batch_start, batch_idx);
   run_.metrics.begin_step(MetricStore::Stage::kTraining, train_.batch_size());
   const torch::Tensor loss = optimize(batch_idx);
   run_.metrics.end_step();
   ++progress_.batches_done;
+  ++progress_.total_batches;
   ++progress_.global_step;
-  progress_.redo_rng.reset();
-  step_schedulers("step", progress_.global_step);
+  fetch();
+  step_schedulers([&](const LRSchedulerConfig& config) {
+    return config.options.interval == "step" && progress_.batches_done % config.options.frequency == 0;
+  });
+  if (!has_batch_) end_batches();
   run_.call(&Callback::on_train_batch_end, loss, batch_idx);
 }
 
@@ -135,10 +155,19 @@ torch::Tensor FitLoop::optimize(std::int64_t batch_idx) {
   return first_loss;
 }
 
+// Without a batch left, and once only: the epoch's last hooks come after.
+void FitLoop::end_batches() {
+  if (progress_.all_batches_done) return;
+  progress_.n_train_batches = progress_.batches_done;
+  step_schedulers([this](const LRSchedulerConfig& config) { return ends_epoch(config) && !needs_metric(config); });
+  progress_.all_batches_done = true;
+}
+
 void FitLoop::validate() {
   if (val_ != nullptr && (progress_.epoch + 1) % run_.options.check_val_every_n_epoch == 0) {
     progress_.redo_rng = capture_generators();
-    run_validation(run_, *val_, [this] {
+    run_validation(run_, *val_, [this](std::int64_t n_batches) {
+      progress_.n_val_batches = n_batches;
       progress_.stage = EpochStage::kValidated;
       progress_.redo_rng.reset();
     });
@@ -147,12 +176,41 @@ void FitLoop::validate() {
   progress_.redo_rng.reset();
 }
 
-void FitLoop::step_schedulers(const std::string& interval, std::int64_t n_done) {
+void FitLoop::end_epoch() {
+  progress_.stage = EpochStage::kEnded;
+  run_.call_around(&Callback::on_train_epoch_end, &TrainingModule::on_train_epoch_end);
+}
+
+// A checkpoint that Lightning saved in on_validation_end or on_train_epoch_end, before the schedulers that need a
+// metric had stepped: the metrics are had by validating again, and the step is made up for.
+void FitLoop::measure_lost_metrics() {
+  progress_.lacks_metrics = false;
+  if (progress_.stage != EpochStage::kValidated && progress_.stage != EpochStage::kEnded) return;
+  const auto pending = [this](const LRSchedulerConfig& config) { return ends_epoch(config) && needs_metric(config); };
+  if (std::ranges::none_of(run_.optimizers_and_schedulers.lr_schedulers, pending)) return;
+  if (val_ != nullptr) measure_validation(run_, *val_);
+  step_schedulers([&](const LRSchedulerConfig& config) {
+    if (!pending(config)) return false;
+    if (run_.metrics.metrics().contains(*config.options.monitor)) return true;
+    run_.trainer.print("The checkpoint does not hold the metric '" + *config.options.monitor +
+                       "': the learning rate scheduler that watches it makes no step for epoch " +
+                       std::to_string(progress_.epoch) + ".");
+    return false;
+  });
+  if (progress_.stage == EpochStage::kValidated) end_epoch();
+}
+
+void FitLoop::step_schedulers(const std::function<bool(const LRSchedulerConfig&)>& wanted) {
   for (const LRSchedulerConfig& config : run_.optimizers_and_schedulers.lr_schedulers) {
-    if (config.options.interval == interval && n_done % config.options.frequency == 0) {
-      config.scheduler->step(monitored_metric(run_, config));
-    }
+    if (!wanted(config)) continue;
+    config.scheduler->step(monitored_metric(run_, config));
+    ++progress_.scheduler_steps;
+    ++progress_.total_scheduler_steps;
   }
+}
+
+bool FitLoop::ends_epoch(const LRSchedulerConfig& config) const {
+  return config.options.interval == "epoch" && (progress_.epoch + 1) % config.options.frequency == 0;
 }
 
 }  // namespace ckptio::detail

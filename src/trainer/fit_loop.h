@@ -4,12 +4,17 @@
 // What makes a resume exact:
 // 1. Before the loader of an epoch is begun, the generators are kept in progress.epoch_rng: the shuffle comes from
 //    them.
-// 2. Every step ends in a state that is whole: weights, optimizers, schedulers, sums of metrics, generators, and
+// 2. After each step the next batch is fetched, so that the hooks of the last one know that it is; the generators
+//    before that are kept in progress.fetch_rng.
+// 3. Every step ends in a state that is whole: weights, optimizers, schedulers, sums of metrics, generators, and
 //    batches_done. Checkpoints saved between steps hold just that.
-// 3. Before a step or a validation begins, the generators are kept in progress.redo_rng; a checkpoint saved in its
-//    middle holds those, and batches_done without it: the resumed run does it again.
-// 4. A resume sets the generators to epoch_rng, begins the loader, passes over batches_done batches, and only then
-//    sets the generators to the checkpoint's rng_state.
+// 4. Before a step, a fetch or a validation begins, the generators are kept in progress.redo_rng; a checkpoint saved
+//    in its middle holds those, and batches_done without it: the resumed run does it again.
+// 5. A resume sets the generators to epoch_rng, begins the loader, passes over batches_done batches, sets them to
+//    fetch_rng, fetches one more, and only then sets them to the checkpoint's rng_state.
+//
+// Schedulers step when Lightning's do: "step" ones after the step, "epoch" ones after the last step of the epoch, and
+// those that need a metric after the validation.
 #pragma once
 
 #include "trainer/run.h"
@@ -30,17 +35,23 @@ class FitLoop {
   void take_up_checkpoint();
   bool run_epoch();  // false: stopped in its middle
   void begin_epoch();
+  void skip_batches();
   bool run_batches();  // as run_epoch
-  bool next_batch();
+  void fetch();
   void run_batch();
   torch::Tensor optimize(std::int64_t batch_idx);
   void validate();
-  void step_schedulers(const std::string& interval, std::int64_t n_done);
+  void end_batches();
+  void end_epoch();
+  void measure_lost_metrics();
+  void step_schedulers(const std::function<bool(const LRSchedulerConfig&)>& wanted);
+  bool ends_epoch(const LRSchedulerConfig& config) const;
 
   Run& run_;
   FitProgress& progress_;
   BatchSource& train_;
   BatchSource* val_;
+  bool has_batch_ = false;  // fetched, and not done yet
 };
 
 }  // namespace ckptio::detail

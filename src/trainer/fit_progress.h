@@ -21,17 +21,24 @@ struct FitProgress {
   std::int64_t epoch = 0;
   std::int64_t global_step = 0;
   EpochStage stage = EpochStage::kNotBegun;
-  std::int64_t batches_done = 0;  // in this epoch
+  std::int64_t batches_done = 0;   // in this epoch
+  std::int64_t total_batches = 0;  // in all epochs
+  // This epoch's last batch is done, and the step of the schedulers that end an epoch and need no metric.
+  bool all_batches_done = false;
+  std::int64_t n_val_batches = 0;    // of the validation of this epoch, or, before it begins, of the last one
+  std::int64_t scheduler_steps = 0;  // in this epoch
+  std::int64_t total_scheduler_steps = 0;
   std::optional<std::int64_t> n_train_batches;
 
   // The generators when the loader was begun in this epoch; from them a resume draws the same shuffle.
   std::optional<Dict> epoch_rng;
+  // The generators before the batch that is fetched but not done yet; from them a resume draws the same batch.
+  std::optional<Dict> fetch_rng;
   // While something runs that a resume does from its start (a step, a validation): the generators at that start.
   std::optional<Dict> redo_rng;
 
-  // All of it but redo_rng, which decides what the checkpoint's rng_state is.
-  Dict state_dict() const;
-  void load_state_dict(const Dict& state);
+  // Read from a checkpoint of Lightning's, which keeps no metrics: a scheduler that needs one has to be given it anew.
+  bool lacks_metrics = false;
 };
 
 }  // namespace ckptio::detail

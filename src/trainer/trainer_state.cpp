@@ -3,21 +3,19 @@
 
 #include "ckptio/rng_state.h"
 #include "trainer/generators.h"
+#include "trainer/lightning_loops.h"
 
 namespace ckptio::detail {
 
-Dict LoopsState::state_dict() const {
-  Dict fit_loop = run.progress.state_dict();
-  fit_loop["metrics"] = run.metrics.state_dict();
-  return Dict{{"fit_loop", fit_loop}};
-}
+Dict LoopsState::state_dict() const { return save_loops(run.progress, run.metrics.state_dict()); }
 
 void LoopsState::load_state_dict(const Dict& state) {
-  const Value& fit_loop = state.at("fit_loop");
-  FitProgress progress;
-  progress.load_state_dict(fit_loop.as<Dict>());
-  run.metrics.load_state_dict(fit_loop.at("metrics").as<Dict>());
-  run.progress = std::move(progress);
+  LoadedLoops loaded = load_loops(state);
+  if (!loaded.progress.n_train_batches) loaded.progress.n_train_batches = run.progress.n_train_batches;
+  MetricStore metrics;
+  if (loaded.metrics) metrics.load_state_dict(*loaded.metrics);
+  run.metrics = std::move(metrics);
+  run.progress = std::move(loaded.progress);
 }
 
 Dict CallbacksState::state_dict() const {

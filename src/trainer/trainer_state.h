@@ -7,7 +7,7 @@
 
 namespace ckptio::detail {
 
-// The key `loops`: progress and metrics.
+// The key `loops`, as Lightning's: progress and metrics.
 struct LoopsState {
   Run& run;
   Dict state_dict() const;

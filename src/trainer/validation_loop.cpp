@@ -29,29 +29,37 @@ class EvalMode {
   std::vector<std::pair<std::shared_ptr<torch::nn::Module>, bool>> children_;
 };
 
-void run_batches(Run& run, BatchSource& source) {
+// Returns how many there were.
+std::int64_t run_batches(Run& run, BatchSource& source, const std::function<void(std::int64_t batch_idx)>& after_each) {
   const auto limit = run.options.limit_val_batches;
+  std::int64_t batch_idx = 0;
+  run.metrics.begin_epoch(MetricStore::Stage::kValidation);
   source.begin();
-  for (std::int64_t batch_idx = 0; (!limit || batch_idx < *limit) && source.next(); ++batch_idx) {
+  for (; (!limit || batch_idx < *limit) && source.next(); ++batch_idx) {
     run.metrics.begin_step(MetricStore::Stage::kValidation, source.batch_size());
     source.step(batch_idx);
     run.metrics.end_step();
-    run.call(&Callback::on_validation_batch_end, batch_idx);
+    after_each(batch_idx);
   }
+  run.metrics.end_epoch(MetricStore::Stage::kValidation);
+  run.module->on_validation_epoch_end();
+  return batch_idx;
 }
 
 }  // namespace
 
-void run_validation(Run& run, BatchSource& source, const std::function<void()>& done) {
+void run_validation(Run& run, BatchSource& source, const std::function<void(std::int64_t n_batches)>& done) {
   const EvalMode eval_mode(*run.module);
   const torch::NoGradGuard no_grad;
   run.call_around(&Callback::on_validation_start, &TrainingModule::on_validation_start);
-  run.metrics.begin_epoch(MetricStore::Stage::kValidation);
-  run_batches(run, source);
-  run.metrics.end_epoch(MetricStore::Stage::kValidation);
-  run.module->on_validation_epoch_end();
-  done();
+  done(run_batches(run, source, [&](std::int64_t i) { run.call(&Callback::on_validation_batch_end, i); }));
   run.call(&Callback::on_validation_end);
+}
+
+void measure_validation(Run& run, BatchSource& source) {
+  const EvalMode eval_mode(*run.module);
+  const torch::NoGradGuard no_grad;
+  run_batches(run, source, [](std::int64_t) {});
 }
 
 }  // namespace ckptio::detail

@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "codec/object.h"
-#include "codec/object_references.h"
 
 namespace ckptio::test {
 
@@ -117,9 +116,8 @@ inline std::string graph_difference(const detail::ObjectGraph& g, const detail::
       const auto known_back = storages_back.try_emplace(of_y[i], of_x[i]).first->second;
       if (known != of_y[i] || known_back != of_x[i]) return "a storage is shared differently";
     }
-    const auto inside_x = references_of(*x), inside_y = references_of(*y);
-    if (inside_x.size() != inside_y.size()) return "a container has another number of items";
-    for (std::size_t i = 0; i < inside_x.size(); ++i) to_do.emplace_back(inside_x[i], inside_y[i]);
+    if (n_children(*x) != n_children(*y)) return "a container has another number of items";
+    for (std::size_t i = 0; i < n_children(*x); ++i) to_do.emplace_back(child(*x, i), child(*y, i));
   }
   return "";
 }

@@ -52,8 +52,8 @@ class Callback {
   virtual void on_train_epoch_end(Trainer&, TrainingModule&) {}
 
   virtual void on_train_batch_start(Trainer&, TrainingModule&, std::int64_t /*batch_idx*/) {}
-  // `loss`: what training_step returned, detached; undefined if it returned none. The optimizers have stepped and
-  // global_step() counts this step.
+  // `loss`: what training_step returned, detached; undefined if it returned none. The optimizers have stepped,
+  // global_step() counts this step, and the next batch is fetched.
   virtual void on_train_batch_end(Trainer&, TrainingModule&, const at::Tensor& /*loss*/, std::int64_t /*batch_idx*/) {}
 
   virtual void on_validation_start(Trainer&, TrainingModule&) {}

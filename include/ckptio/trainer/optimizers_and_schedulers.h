@@ -22,10 +22,11 @@
 
 namespace ckptio {
 
-// When a scheduler steps.
+// When a scheduler steps: when Lightning's do.
 struct LRSchedulerOptions {
-  std::string interval = "epoch";        // "epoch": at the end of epochs, after validation; "step": after steps
-  std::int64_t frequency = 1;            // every so many of them
+  // "step": after steps; "epoch": after the last step of epochs, or, if it requires_metric(), after the validation.
+  std::string interval = "epoch";
+  std::int64_t frequency = 1;            // every so many epochs of the run, or steps of the epoch
   std::optional<std::string> monitor{};  // the metric given to ReduceLROnPlateau
 };
 

@@ -7,9 +7,13 @@
 //   ...
 //   trainer.fit(*net, *train_loader, *val_loader, "last.ckpt");  // goes on where the checkpoint was saved
 //
-// What a checkpoint holds, in this order: epoch, global_step, ckptio_version, state_dict (the module), loops (where
-// in the epoch, running means, the generators as they were when the epoch began), callbacks, optimizer_states,
-// lr_schedulers, rng_state (the generators now), hyper_parameters (if the module has any), and what hooks add.
+// What a checkpoint holds, in this order: epoch, global_step, pytorch-lightning_version, ckptio_version, state_dict
+// (the module), loops (where in the epoch, as Lightning counts it; under `ckptio` in it the running means and the
+// generators as they were when the epoch began), callbacks, optimizer_states, lr_schedulers, rng_state (the generators
+// now), hyper_parameters (if the module has any), and what hooks add. With PythonCheckpointIO that is a checkpoint of
+// Lightning's: a run begun here goes on in Python by Trainer.fit(ckpt_path=...), and one begun there goes on here,
+// with the same batches done, rates and optimizer states. What such a checkpoint does not hold (generators, metrics)
+// is as at the start of a run.
 //
 // Resuming is exact: a checkpoint saved after any step continues with the next batch of the same shuffle and the same
 // random draws, and ends bit for bit as if the run had never stopped, wherever the computation itself is

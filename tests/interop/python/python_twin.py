@@ -358,11 +358,13 @@ def expected():
     state_dict = collections.OrderedDict(weight=base.view(2, 3), row=base[3:])
     state_dict._metadata = collections.OrderedDict({"": {"version": 1}})
     words = base.view(torch.int32)[1:3]
+    # What torch.load makes of an UntypedStorage.
+    storage = torch.storage.TypedStorage(wrap_storage=base.untyped_storage(), dtype=torch.uint8, _internal=True)
     return dict(
         epoch=3, loss=0.25, none=None, yes=True, name="é", state_dict=state_dict, both=[base, words], big=2**70, bytes=b"\0\xff",
         octets=bytearray(b"ab"), tuple=(1, (2.5, 1 + 2j)), size=torch.Size([2, 3]), set={1, "x"}, counter=collections.Counter(a=2),
         types=[torch.bfloat16, torch.device("cuda:1"), torch.sparse_csr, torch.per_channel_affine], keys={1: 2, (1, "a"): 3},
-        sparse=torch.eye(3).to_sparse(), storage=base.untyped_storage(), u16=torch.tensor([1, 65535], dtype=torch.uint16))
+        sparse=torch.eye(3).to_sparse(), storage=storage, u16=torch.tensor([1, 65535], dtype=torch.uint16))
 
 
 def expect(path):

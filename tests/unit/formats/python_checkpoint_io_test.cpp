@@ -101,10 +101,10 @@ TEST_CASE("Tensors of every kind come back equal from a Python file", "[python]"
                                            torch::kQInt8),
                at::_nested_tensor_from_tensor_list({torch::randn({2, 3}), torch::randn({1, 3})}),
                torch::randn({2}).set_requires_grad(true)};
-  for (int type = 0; type < static_cast<int>(c10::ScalarType::NumOptions); ++type) {
+  for (int type = 0; type <= static_cast<int>(c10::ScalarType::Float8_e8m0fnu); ++type) {
     const auto dtype = static_cast<c10::ScalarType>(type);
-    if (c10::isQIntType(dtype) || c10::isBitsType(dtype) || c10::elementSize(dtype) > 16) continue;
-    if (dtype > c10::ScalarType::UInt64 && dtype != c10::ScalarType::Float8_e8m0fnu) continue;
+    if (c10::isQIntType(dtype) || c10::isBitsType(dtype)) continue;
+    if (dtype > c10::ScalarType::UInt64 && dtype < c10::ScalarType::Float8_e8m0fnu) continue;  // parts of bytes
     tensors.push_back(torch::randint(0, 100, {24}, torch::kByte).view(torch::kByte).repeat({2}).view(dtype));
   }
   const Value loaded = round_trip(tensors, {.weights_only = true});
@@ -250,11 +250,16 @@ TEST_CASE("A flipped bit anywhere in the contents is found", "[python]") {
   PythonCheckpointIO io(storage);
   for (std::uint64_t bit = 0; bit < n_bits; bit += 61) {
     storage->faults().flip_bit = bit;
+    bool is_found_or_harmless = false;
     try {
-      CHECK(io.load_checkpoint("x.ckpt").value() == training_state());  // a bit that nobody reads, such as padding
+      is_found_or_harmless = io.load_checkpoint("x.ckpt").value() == training_state();  // a bit of padding
     } catch (const CorruptError&) {
+      is_found_or_harmless = true;
     } catch (const UnsupportedError&) {
+      is_found_or_harmless = true;
     }
+    INFO("bit " << bit);
+    CHECK(is_found_or_harmless);
   }
 }
 

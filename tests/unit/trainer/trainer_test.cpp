@@ -159,15 +159,16 @@ TEST_CASE("A checkpoint has Lightning's keys in their order", "[trainer]") {
   Trainer trainer(quiet(1, std::make_shared<CountingIO>(), {std::make_shared<LoggingCallback>(log)}));
   fit_briefly(trainer, net);
   const Checkpoint full = trainer.dump_checkpoint();
-  CHECK(keys(full) == std::vector<std::string>{"epoch", "global_step", "ckptio_version", "state_dict", "loops",
-                                               "callbacks", "optimizer_states", "lr_schedulers", "rng_state",
-                                               "hyper_parameters", "mine"});
+  CHECK(keys(full) == std::vector<std::string>{"epoch", "global_step", "pytorch-lightning_version", "ckptio_version",
+                                               "state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers",
+                                               "rng_state", "hyper_parameters", "mine"});
   CHECK(full.at("epoch") == Value(1));
   CHECK(full.at("global_step") == Value(2));
   CHECK(full.at("ckptio_version") == Value(kVersion));
   CHECK(full.at("callbacks") == Value(Dict{{"LoggingCallback", Dict{{"n", 3}}}}));
   CHECK(keys(trainer.dump_checkpoint(/*weights_only=*/true)) ==
-        std::vector<std::string>{"epoch", "global_step", "ckptio_version", "state_dict", "loops", "hyper_parameters"});
+        std::vector<std::string>{"epoch", "global_step", "pytorch-lightning_version", "ckptio_version", "state_dict",
+                                 "loops", "hyper_parameters"});
 }
 
 TEST_CASE("A checkpoint saved in on_train_epoch_end has the index of that epoch and the next learning rate",
@@ -344,7 +345,7 @@ TEST_CASE("A checkpoint of weights alone can't be resumed from", "[trainer]") {
 
 TEST_CASE("A checkpoint past max_epochs can't be resumed from", "[trainer]") {
   Saved saved;
-  saved.checkpoint.at("loops").at("fit_loop").at("epoch") = 3;
+  saved.checkpoint.at("loops").at("fit_loop").at("epoch_progress").at("current").at("processed") = 3;
   saved.check_refused<MisconfigurationError>(
       "You restored a checkpoint with current_epoch=3, but you have set Trainer(max_epochs=2).");
 }
@@ -378,7 +379,7 @@ TEST_CASE("A checkpoint of other optimizers, schedulers, weights or loops can't 
     saved.check_refused<MismatchError>("rng_state");
   }
   SECTION("a stage that is none") {
-    saved.checkpoint.at("loops").at("fit_loop")["stage"] = "lunch";
+    saved.checkpoint.at("loops").at("fit_loop").at("ckptio")["stage"] = "lunch";
     saved.check_refused<ValueError>("'lunch' is no stage of an epoch");
   }
   SECTION("no loops") {
@@ -465,7 +466,8 @@ TEST_CASE("validate after a fit leaves the run as it was", "[trainer]") {
   for (const char* key : {"global_step", "state_dict", "optimizer_states", "lr_schedulers"}) {
     CHECK(first_difference(after.at(key), before.at(key)) == "");
   }
-  CHECK(after.at("loops").at("fit_loop").at("batches_done") == Value(1));
+  const Value& batches = after.at("loops").at("fit_loop").at("epoch_loop.batch_progress").at("current");
+  CHECK(batches.at("processed") == Value(1));
   CHECK(trainer.callback_metrics().contains("val_loss"));
 }
 

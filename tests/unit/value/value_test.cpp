@@ -216,6 +216,9 @@ TEST_CASE("Equality is deep and by content", "[value]") {
   CHECK_FALSE(Value(tensor) == Value(tensor + 1));
   CHECK(Value(at::Tensor()) == Value(at::Tensor()));
   CHECK_FALSE(Value(at::Tensor()) == Value(tensor));
+  const auto expanded = [](float x) { return Value(torch::full({1}, x).expand({std::int64_t{1} << 60})); };
+  CHECK(expanded(1) == expanded(1));
+  CHECK_FALSE(expanded(1) == expanded(2));
   const auto nan = torch::full({2}, std::nan(""));
   CHECK(Value(nan) == Value(nan.clone()));
   CHECK(Value(torch::zeros({2})) == Value(-torch::zeros({2})));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "formats/torchscript_code.h"
+#include "codec/torchscript_code.h"
 
 #include "support/catch.h"
 
@@ -27,6 +27,29 @@ TEST_CASE("What LibTorch and TorchScript write for plain modules is accepted", "
       "  def other(self: __torch__.Net) -> int:\n    return 1\ndef free(x: int) -> int:\n  return x\n");
   CHECK(code.unsafe == std::vector<std::string>{});
   CHECK(code.functions == std::vector<std::string>{"Net.forward", "Net.other", "free"});
+}
+
+TEST_CASE("Classes come with their base, parameters and buffers, and whether they restore themselves",
+          "[torchscript]") {
+  const auto code = examine_torchscript(
+      "code/x.py",
+      "class Net(Module):\n  __parameters__ = [\"weight\", \"a \\\" quote\", ]\n  __buffers__ = [\"mean\", ]\n"
+      "  weight : Tensor\n  def forward(self: __torch__.Net) -> int:\n    return 1\n"
+      "class Foo:\n  a : int\n"
+      "class Own(Module):\n  def __setstate__(self: __torch__.Own, s: int) -> NoneType:\n    return None\n"
+      "def __setstate__(x: int) -> int:\n  return x\n"
+      "class Color(Enum):\n  R = 1\n");
+  REQUIRE(code.classes.size() == 4);
+  CHECK(code.classes[0].name == "Net");
+  CHECK(code.classes[0].base == "Module");
+  CHECK(code.classes[0].parameters == std::vector<std::string>{"weight", "a \" quote"});
+  CHECK(code.classes[0].buffers == std::vector<std::string>{"mean"});
+  CHECK_FALSE(code.classes[0].has_setstate);
+  CHECK(code.classes[1].name == "Foo");
+  CHECK(code.classes[1].base.empty());
+  CHECK(code.classes[2].has_setstate);
+  CHECK(code.classes[3].base == "Enum");
+  CHECK_FALSE(code.classes[3].has_setstate);
 }
 
 TEST_CASE("Whatever would run at load is refused", "[torchscript]") {

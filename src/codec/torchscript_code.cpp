@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "formats/torchscript_code.h"
+#include "codec/torchscript_code.h"
 
 #include <algorithm>
 #include <cctype>
@@ -150,6 +150,16 @@ bool is_type(const std::vector<Token>& tokens, std::size_t begin, std::size_t en
   return begin < end;
 }
 
+// A string token's text, as far as names of attributes need it: \" and \\ are undone.
+std::string unquoted(std::string_view token) {
+  std::string text;
+  for (std::size_t i = 1; i + 1 < token.size(); ++i) {
+    if (token[i] == '\\' && i + 2 < token.size()) ++i;
+    text += token[i];
+  }
+  return text;
+}
+
 class Examiner {
  public:
   Examiner(const std::string& name, std::vector<Token> tokens) : name_(name), tokens_(std::move(tokens)) {}
@@ -186,22 +196,28 @@ class Examiner {
     if (indent.find('\t') != std::string_view::npos) return refuse(begin, "indented by tabs");
     if (body_indent_ && indent.size() > *body_indent_) return;  // inside a function
     body_indent_.reset();
-    if (indent.empty()) class_.clear();
+    if (indent.empty()) in_class_ = false;
     for (std::size_t i = begin; i < end; ++i) {
       if (is(tokens_[i], ";") || is(tokens_[i], "\\") || is(tokens_[i], "@")) return refuse(i, "unusual structure");
     }
     if (is(tokens_[begin + 1], "def")) return function(begin, end);
-    if (is(tokens_[begin + 1], "class")) {
-      class_ = end - begin > 2 ? std::string(tokens_[begin + 2].text) : "";
-      return;
-    }
+    if (is(tokens_[begin + 1], "class")) return class_statement(begin + 2, end);
     assignment(begin + 1, end);
+  }
+
+  // From the name on: `Net(Module):`
+  void class_statement(std::size_t begin, std::size_t end) {
+    TorchScriptClass& defined = code_.classes.emplace_back();
+    in_class_ = true;
+    if (begin < end) defined.name = tokens_[begin].text;
+    if (begin + 2 < end && is(tokens_[begin + 1], "(")) defined.base = tokens_[begin + 2].text;
   }
 
   void function(std::size_t begin, std::size_t end) {
     body_indent_ = tokens_[begin].text.size();
     const std::string name = begin + 2 < end ? std::string(tokens_[begin + 2].text) : "";
-    code_.functions.push_back(class_.empty() ? name : class_ + "." + name);
+    code_.functions.push_back(in_class_ ? code_.classes.back().name + "." + name : name);
+    if (in_class_ && name == "__setstate__") code_.classes.back().has_setstate = true;
     int depth = 0;
     for (std::size_t i = begin + 3; i < end; ++i) {
       depth += opens(tokens_[i]) ? 1 : 0;
@@ -231,6 +247,8 @@ class Examiner {
       depth += opens(tokens_[i]) ? 1 : 0;
       depth -= closes(tokens_[i]) ? 1 : 0;
       if (depth != 0 || !is(tokens_[i], "=")) continue;
+      if (in_class_ && is(tokens_[begin], "__parameters__")) take_names(i + 1, end, code_.classes.back().parameters);
+      if (in_class_ && is(tokens_[begin], "__buffers__")) take_names(i + 1, end, code_.classes.back().buffers);
       const bool annotation = is(tokens_[begin], "__annotations__") && is_type(tokens_, i + 1, end);
       if (!annotation && !is_literal(tokens_, i + 1, end)) {
         refuse(begin, "the value of '" + std::string(tokens_[begin].text) + "' is computed");
@@ -242,10 +260,16 @@ class Examiner {
     if (!declaration && !is(tokens_[begin], "pass")) refuse(begin, "unusual structure");
   }
 
+  void take_names(std::size_t begin, std::size_t end, std::vector<std::string>& names) const {
+    for (std::size_t i = begin; i < end; ++i) {
+      if (tokens_[i].kind == Kind::string) names.push_back(unquoted(tokens_[i].text));
+    }
+  }
+
   const std::string& name_;
   std::vector<Token> tokens_;
   TorchScriptCode code_;
-  std::string class_;
+  bool in_class_ = false;                   // code_.classes.back()
   std::optional<std::size_t> body_indent_;  // of the def whose body we are in
 };
 
