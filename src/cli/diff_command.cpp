@@ -106,7 +106,7 @@ std::string kind_of(const Object& object) {
   }
   if (object.is<detail::ObjectOpaque>()) return printable(detail::class_name(object));
   if (const auto* dict = object.get<detail::ObjectDict>()) {
-    return dict->type == detail::DictType::counter ? "Counter" : "dict";  // an OrderedDict is a dict
+    return dict->type == DictType::counter ? "Counter" : "dict";  // an OrderedDict is a dict
   }
   if (object.is<detail::ObjectList>()) return "list";
   if (object.is<detail::ObjectTuple>()) return "tuple";
@@ -156,9 +156,11 @@ class Comparison {
     std::string path;
   };
 
+  static std::string shown(const std::string& path) { return printable(path, 1000); }
+
   void report(const std::string& path, const std::string& what) {
     ++n_differences_;
-    console_.line(console_.paint(Style::name, path) + ": " + what);
+    console_.line(console_.paint(Style::name, shown(path)) + ": " + what);
   }
 
   void compare(const Pair& pair) {
@@ -260,7 +262,7 @@ class Comparison {
         count_text(n_tensors_, "tensor", "tensors") + ", " + count_text(n_values_, "other value", "other values");
     if (n_differences_ == 0) return console_.line("equal: " + counts);
     if (!largest_absolute_at_.empty()) {
-      console_.line("largest difference " + rounded(largest_.absolute) + " at " + largest_absolute_at_ +
+      console_.line("largest difference " + rounded(largest_.absolute) + " at " + shown(largest_absolute_at_) +
                     ", largest relative difference " + rounded(largest_.relative) + " at " + largest_relative_at_);
     }
     console_.line("different in " + count_text(n_differences_, "place", "places") + "; " + counts + " compared, " +
