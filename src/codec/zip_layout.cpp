@@ -66,7 +66,7 @@ void put_entry(std::string& out, const ZipLayout::Record& record, std::uint32_t 
   put32(out, std::min(record.size, kZip64From));
   put16(out, record.name.size());
   put16(out, zip64_field_bytes(record));
-  put(out, 0, 2 + 2 + 2 + 4);  // comment, disk, attributes
+  out.append(2 + 2 + 2 + 4, '\0');  // comment, disk, attributes
   put32(out, std::min(record.header_offset, kZip64From));
   out += record.name;
   put_zip64_field(out, record, record.size);
@@ -138,7 +138,7 @@ std::string ZipLayout::header(std::size_t index) const {
   put32(out, 0x04034b50);
   put16(out, 0);  // version needed
   put16(out, flags_of(record));
-  put(out, 0, 2 + 4 + 4 + 4 + 4);  // method, time and date, CRC, sizes
+  out.append(2 + 4 + 4 + 4 + 4, '\0');  // method, time and date, CRC, sizes
   put16(out, record.name.size());
   put16(out, n_bytes - kLocalBytes - record.name.size());
   out += record.name;
