@@ -11,6 +11,7 @@
 
 #include "ckptio/error.h"
 #include "cli/object_walk.h"
+#include "cli/script_modules.h"
 #include "cli/sha256.h"
 #include "cli/sparse_tensors.h"
 #include "cli/tensor_hash.h"
@@ -75,8 +76,9 @@ class Pieces {
 
 class Describer {
  public:
-  Describer(StorageBytes& bytes, const Object& root, const std::function<void(std::string_view)>& write)
-      : bytes_(bytes), graph_(bytes.archive().graph()), numbers_(root), hash_(bytes), write_(write) {}
+  Describer(StorageBytes& bytes, TensorHash& hash, const Object& root,
+            const std::function<void(std::string_view)>& write)
+      : bytes_(bytes), graph_(bytes.archive().graph()), numbers_(root), hash_(hash), write_(write) {}
 
   void run(const Object& root) {
     open(root, false);
@@ -422,7 +424,7 @@ class Describer {
   StorageBytes& bytes_;
   const detail::ObjectGraph& graph_;
   Numbering numbers_;
-  TensorHash hash_;
+  TensorHash& hash_;
   const std::function<void(std::string_view)>& write_;
   std::string out_;
   std::uint64_t n_written_ = 0;
@@ -432,12 +434,34 @@ class Describer {
   std::unordered_map<const Object*, std::string> long_strings_;
 };
 
+// As torch.jit.load names them; each tensor is described by itself.
+void describe_modules(StorageBytes& bytes, TensorHash& hash, const ScriptModules& modules,
+                      const std::function<void(std::string_view)>& write) {
+  std::string names;
+  for (const std::string& name : modules.names) names += (names.empty() ? "" : ", ") + json_string(name);
+  write("{\"modules\": [" + names + "], \"t\": \"jit_archive\", \"tensors\": {");
+  bool first = true;
+  for (const auto& [name, tensor] : modules.tensors) {
+    write((first ? "" : ", ") + json_string(name) + ": ");
+    Describer(bytes, hash, *tensor, write).run(*tensor);
+    first = false;
+  }
+  write("}}");
+}
+
 }  // namespace
 
 void describe_json(StorageBytes& bytes, const std::function<void(std::string_view)>& write) {
-  detail::check_index_values(bytes.archive());
-  const Object& root = bytes.archive().root();
-  Describer(bytes, root, write).run(root);
+  const detail::Archive& archive = bytes.archive();
+  detail::check_index_values(archive);
+  TensorHash hash(bytes);
+  ScriptModules modules;
+  if (archive.format() == detail::ArchiveFormat::libtorch) modules = script_modules(archive);
+  if (modules.names.empty()) {
+    Describer(bytes, hash, archive.root(), write).run(archive.root());
+  } else {
+    describe_modules(bytes, hash, modules, write);
+  }
   write("\n");
 }
 
