@@ -20,7 +20,7 @@ constexpr std::uint64_t kFlagUtf8 = 0x800, kFlagDescriptor = 8;
 
 // Appends numbers, least significant byte first.
 void put(std::string& out, std::uint64_t value, int n_bytes) {
-  for (int i = 0; i < n_bytes; ++i) out += static_cast<char>(value >> (8 * i) & 0xFF);
+  for (int i = 0; i < n_bytes; ++i) out += static_cast<char>(i < 8 ? value >> (8 * i) & 0xFF : 0);
 }
 void put16(std::string& out, std::uint64_t value) { put(out, value, 2); }
 void put32(std::string& out, std::uint64_t value) { put(out, value, 4); }

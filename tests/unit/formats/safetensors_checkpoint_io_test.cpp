@@ -333,6 +333,9 @@ TEST_CASE("All that the format cannot hold is listed, and nothing is written", "
                              {"deep", List{Dict{{"sparse", torch::eye(2).to_sparse()}}}},
                              {"meta", torch::empty({2}, torch::kMeta)},
                              {"q", torch::quantize_per_tensor(torch::rand({2}), 0.1, 0, torch::kQInt8)},
+                             {"hparams", Opaque::make_object("argparse.Namespace", {{"lr", 1}})},
+                             {"memory", TypedStorage{torch::rand({2}).storage(), torch::kFloat}},
+                             {"layout", c10::kSparse},
                              {"text", "\xff"},
                              {"\xed\xa0\x80", 1}});
   CHECK_THAT(message, ContainsSubstring("checkpoint['z'] (a tensor of dtype complex128)"));
