@@ -178,7 +178,7 @@ class Describer {
     if (is_container(object) || is_opaque) {
       const std::int64_t id = numbers_.id_of(object);
       // What stands outside of opaque objects too is described there.
-      const bool is_elsewhere = in_opaque && numbers_.is_seen_outside(object);
+      const bool is_elsewhere = in_opaque && numbers_.is_shared_outside_too(object);
       if (id >= 0 && (is_elsewhere || !described_.emplace(&object, true).second)) {
         return put(reference_text(object, id));
       }

@@ -43,11 +43,11 @@ std::vector<const Object*> find_shared(const Object& root, bool into_opaque, Poi
 
 Numbering::Numbering(const Object& root) {
   PointerSet outside;
-  for (const Object* object : find_shared(root, false, outside)) shared_[object] = {true, true, -1};
+  for (const Object* object : find_shared(root, false, outside)) shared_[object] = {true, -1};
   number(root);
   PointerSet all;
   for (const Object* object : find_shared(root, true, all)) {
-    shared_.emplace(object, Shared{outside.contains(object), false, -1});
+    shared_.emplace(object, Shared{outside.contains(object), -1});
   }
 }
 
@@ -84,6 +84,9 @@ std::int64_t Numbering::storage_number(std::uint32_t storage) {
   return storages_.emplace(storage, static_cast<std::int64_t>(storages_.size())).first->second;
 }
 
-bool Numbering::is_seen_outside(const Object& object) const { return shared_.at(&object).is_outside; }
+bool Numbering::is_shared_outside_too(const Object& object) const {
+  const auto found = shared_.find(&object);
+  return found != shared_.end() && found->second.is_outside;
+}
 
 }  // namespace ckptio::cli

@@ -80,12 +80,12 @@ class Numbering {
   std::int64_t id_of(const detail::Object& object);
   std::int64_t storage_number(std::uint32_t storage);
 
-  // True if a reference to `object` stands outside all opaque objects. Requires: id_of is not -1.
-  bool is_seen_outside(const detail::Object& object) const;
+  // True if there are several references to `object`, and one of them stands outside all opaque objects.
+  bool is_shared_outside_too(const detail::Object& object) const;
 
  private:
   struct Shared {
-    bool is_outside = false, is_shared_outside = false;
+    bool is_outside = false;
     std::int64_t id = -1;
   };
   void number(const detail::Object& root);
