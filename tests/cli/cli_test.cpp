@@ -20,6 +20,13 @@ using detail::DType;
 
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 
+// More than the tool needs, less than the files of the tests have.
+#ifdef CKPTIO_SANITIZED
+constexpr std::uint64_t kMaxResident = ~std::uint64_t{0};  // sanitizers keep much of what was freed
+#else
+constexpr std::uint64_t kMaxResident = 256 * kMiB;
+#endif
+
 std::string content_of(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
@@ -309,7 +316,6 @@ TEST_CASE("--help names every command and exit code, and --version the version")
 }
 
 TEST_CASE("files larger than the memory taken can be inspected, verified, compared and converted") {
-  constexpr std::uint64_t kLimit = 256 * kMiB;
   TempFolder folder;
   CheckpointFile file;
   const auto n_rows = static_cast<std::int64_t>(1024 * kMiB / 4096);
@@ -319,7 +325,7 @@ TEST_CASE("files larger than the memory taken can be inspected, verified, compar
     const ToolResult result = run_tool(arguments);
     INFO(arguments[0] << ": " << result.err << result.out << result.n_resident_bytes / kMiB << " MiB");
     REQUIRE(result.code == 0);
-    REQUIRE(result.n_resident_bytes < kLimit);
+    REQUIRE(result.n_resident_bytes < kMaxResident);
     return result.out;
   };
   REQUIRE(std::filesystem::file_size(folder / "a.pt") > 1024 * kMiB);
@@ -352,7 +358,7 @@ TEST_CASE("a transposed tensor in a storage that is too large to be held is hash
   const ToolResult result = run_tool({"inspect", "--json", folder / "a.pt"});
   REQUIRE(result.code == 0);
   REQUIRE(has(result.out, cli::sha256_of(expected)));
-  REQUIRE(result.n_resident_bytes < 256 * kMiB);
+  REQUIRE(result.n_resident_bytes < kMaxResident);
 }
 
 }  // namespace
