@@ -11,12 +11,12 @@
 
 #include "ckptio/error.h"
 #include "cli/object_walk.h"
-#include "cli/script_modules.h"
 #include "cli/sha256.h"
 #include "cli/sparse_tensors.h"
 #include "cli/tensor_hash.h"
 #include "cli/text.h"
 #include "codec/index_values.h"
+#include "codec/libtorch_file.h"
 
 namespace ckptio::cli {
 namespace {
@@ -450,10 +450,10 @@ class Describer {
 };
 
 // As torch.jit.load names them; each tensor is described by itself.
-void describe_modules(StorageBytes& bytes, TensorHash& hash, const ScriptModules& modules,
+void describe_modules(StorageBytes& bytes, TensorHash& hash, const detail::ModuleNames& modules,
                       const std::function<void(std::string_view)>& write) {
   std::string names;
-  for (const std::string& name : modules.names) names += (names.empty() ? "" : ", ") + json_string(name);
+  for (const std::string& name : modules.modules) names += (names.empty() ? "" : ", ") + json_string(name);
   write("{\"modules\": [" + names + "], \"t\": \"jit_archive\", \"tensors\": {");
   bool first = true;
   for (const auto& [name, tensor] : modules.tensors) {
@@ -470,9 +470,9 @@ void describe_json(StorageBytes& bytes, const std::function<void(std::string_vie
   const detail::Archive& archive = bytes.archive();
   detail::check_index_values(archive);
   TensorHash hash(bytes);
-  ScriptModules modules;
-  if (archive.format() == detail::ArchiveFormat::libtorch) modules = script_modules(archive);
-  if (modules.names.empty()) {
+  detail::ModuleNames modules;
+  if (!archive.is_checkpoint() && !archive.script_modules().empty()) modules = detail::name_modules(archive);
+  if (modules.modules.empty()) {
     Describer(bytes, hash, archive.root(), write).run(archive.root());
   } else {
     describe_modules(bytes, hash, modules, write);

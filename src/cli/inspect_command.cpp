@@ -12,6 +12,7 @@
 #include "cli/open_archive.h"
 #include "cli/tensor_bytes.h"
 #include "cli/text.h"
+#include "codec/refuse_opaque.h"
 
 namespace ckptio::cli {
 namespace {
@@ -99,7 +100,7 @@ void print_totals(const detail::Archive& archive, Console& console) {
 
 int inspect(const InspectOptions& options, Console& console) {
   const detail::Archive archive = open_archive(options.file);
-  if (options.weights_only) require_weights_only(archive);
+  if (options.weights_only) detail::refuse_opaque(archive.graph(), archive.source().name);
   std::uint64_t n_all = 0;
   for (const detail::StorageRecord& record : archive.storages()) n_all += record.n_bytes;
   Progress progress("reading " + printable(options.file), n_all);

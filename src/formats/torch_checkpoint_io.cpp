@@ -9,13 +9,13 @@
 #include <typeinfo>
 
 #include "codec/archive.h"
+#include "codec/refuse_opaque.h"
 #include "codec/torchscript_code.h"
 #include "codec/zip_reader.h"
 #include "formats/archive_storages.h"
 #include "formats/checkpoint_file.h"
 #include "formats/object_to_value.h"
 #include "formats/opaque_context.h"
-#include "formats/refuse_opaque.h"
 #include "formats/storage_mapper.h"
 #include "formats/torch_archive.h"
 
