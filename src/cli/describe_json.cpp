@@ -16,6 +16,7 @@
 #include "cli/tensor_hash.h"
 #include "cli/text.h"
 #include "codec/index_values.h"
+#include "codec/libtorch_file.h"
 
 namespace ckptio::cli {
 namespace {
@@ -51,21 +52,28 @@ std::string qscheme_text(detail::QSchemeKind scheme) {
   return kNames[static_cast<std::size_t>(scheme)];
 }
 
+// A piece of a description: text, an object, or many objects with what stands between them.
 struct Piece {
-  std::string text;
+  std::string text{};
   const Object* child = nullptr;
+  const std::vector<Object*>* items = nullptr;                        // [a, b]
+  const std::vector<std::pair<Object*, Object*>>* entries = nullptr;  // [[k, v], [k, v]]
 };
 
 class Pieces {
  public:
   Pieces& operator<<(const std::string& text) {
-    if (pieces_.empty() || pieces_.back().child != nullptr) pieces_.push_back({});
+    if (pieces_.empty() || pieces_.back().child != nullptr || pieces_.back().items != nullptr ||
+        pieces_.back().entries != nullptr) {
+      pieces_.push_back({});
+    }
     pieces_.back().text += text;
     return *this;
   }
-  Pieces& operator<<(const Object* child) {
-    pieces_.push_back({{}, child});
-    return *this;
+  Pieces& operator<<(const Object* child) { return pieces_.push_back({{}, child}), *this; }
+  Pieces& operator<<(const std::vector<Object*>& items) { return pieces_.push_back({{}, nullptr, &items}), *this; }
+  Pieces& operator<<(const std::vector<std::pair<Object*, Object*>>& entries) {
+    return pieces_.push_back({{}, nullptr, nullptr, &entries}), *this;
   }
   std::vector<Piece> take() { return std::move(pieces_); }
 
@@ -75,8 +83,9 @@ class Pieces {
 
 class Describer {
  public:
-  Describer(StorageBytes& bytes, const Object& root, const std::function<void(std::string_view)>& write)
-      : bytes_(bytes), graph_(bytes.archive().graph()), numbers_(root), hash_(bytes), write_(write) {}
+  Describer(StorageBytes& bytes, TensorHash& hash, const Object& root,
+            const std::function<void(std::string_view)>& write)
+      : bytes_(bytes), graph_(bytes.archive().graph()), numbers_(root), hash_(hash), write_(write) {}
 
   void run(const Object& root) {
     open(root, false);
@@ -87,9 +96,9 @@ class Describer {
  private:
   struct Frame {
     std::vector<Piece> pieces;
-    std::size_t next = 0;
+    std::size_t next = 0, within = 0;  // the piece, and how many of its objects are done
     bool in_opaque = false;
-    bool sort = false;                  // a set: its pieces are its items, to be sorted
+    bool sort = false;                  // a set: its items are to be sorted
     std::string tail{};                 // behind the sorted items
     std::vector<std::size_t> begins{};  // of the items in out_
   };
@@ -101,17 +110,40 @@ class Describer {
       frames_.pop_back();
       return;
     }
-    Piece& piece = frame.pieces[frame.next++];
-    if (frame.sort) frame.begins.push_back(out_.size());
+    Piece& piece = frame.pieces[frame.next];
+    if (piece.items != nullptr) return step_items(frame, *piece.items);
+    if (piece.entries != nullptr) return step_entries(frame, *piece.entries);
+    ++frame.next;
     if (piece.child != nullptr) {
       open(*piece.child, frame.in_opaque);
     } else {
       put(piece.text);
-      piece.text = {};
     }
   }
 
-  void put(const std::string& text) {
+  void step_items(Frame& frame, const std::vector<Object*>& items) {
+    const std::size_t i = frame.within++;
+    if (!frame.sort && (i == 0 || i < items.size())) put(i == 0 ? "[" : ", ");
+    if (i < items.size()) {
+      if (frame.sort) frame.begins.push_back(out_.size());
+      return open(*items[i], frame.in_opaque);
+    }
+    if (!frame.sort) put("]");
+    frame.within = 0, ++frame.next;
+  }
+
+  void step_entries(Frame& frame, const std::vector<std::pair<Object*, Object*>>& entries) {
+    const std::size_t i = frame.within++ / 2;
+    const bool is_key = frame.within % 2 == 1;
+    if (i < entries.size()) {
+      put(!is_key ? ", " : i == 0 ? "[[" : "], [");
+      return open(is_key ? *entries[i].first : *entries[i].second, frame.in_opaque);
+    }
+    put(entries.empty() ? "[]" : "]]");
+    frame.within = 0, ++frame.next;
+  }
+
+  void put(std::string_view text) {
     out_ += text;
     n_written_ += text.size();
     if (n_written_ > kMaxTextBytes && n_written_ / kMaxTextPerFileByte > bytes_.archive().source().size) {
@@ -135,7 +167,7 @@ class Describer {
       items.push_back(out_.substr(frame.begins[i], frame.begins[i + 1] - frame.begins[i]));
     }
     std::sort(items.begin(), items.end());
-    out_.resize(frame.begins[0]);
+    out_.resize(frame.begins[0]);  // of an empty set nothing
     for (std::size_t i = 0; i < items.size(); ++i) out_ += (i > 0 ? ", " : "") + items[i];
     put(frame.tail);
   }
@@ -146,14 +178,14 @@ class Describer {
     if (is_container(object) || is_opaque) {
       const std::int64_t id = numbers_.id_of(object);
       // What stands outside of opaque objects too is described there.
-      const bool is_elsewhere = in_opaque && numbers_.is_seen_outside(object);
+      const bool is_elsewhere = in_opaque && numbers_.is_shared_outside_too(object);
       if (id >= 0 && (is_elsewhere || !described_.emplace(&object, true).second)) {
         return put(reference_text(object, id));
       }
       return open_container(object, id, in_opaque || is_opaque);
     }
     if (const auto* tensor = object.get<ObjectTensor>()) {
-      frames_.push_back({tensor_pieces(*tensor).take(), 0, in_opaque});
+      frames_.push_back({tensor_pieces(*tensor).take(), 0, 0, in_opaque});
     } else {
       put(plain_text(object));
     }
@@ -170,16 +202,15 @@ class Describer {
     const std::string id_text = id < 0 ? "" : "\"id\": " + std::to_string(id) + ", ";
     if (const auto* set = object.get<detail::ObjectSet>()) {
       put("{" + id_text + "\"items\": [");
-      for (const Object* item : set->items) pieces << item;
       ++n_sets_;
-      frames_.push_back(
-          {pieces.take(), 0, in_opaque, true, std::string("], \"t\": \"") + (set->frozen ? "frozenset\"}" : "set\"}")});
+      const std::string tail = std::string("], \"t\": \"") + (set->frozen ? "frozenset\"}" : "set\"}");
+      frames_.push_back({(pieces << set->items).take(), 0, 0, in_opaque, true, tail});
       return;
     }
     if (const auto* list = object.get<detail::ObjectList>()) {
-      add_list(pieces << "{" + id_text + "\"items\": ", list->items) << ", \"t\": \"list\"}";
+      pieces << "{" + id_text + "\"items\": " << list->items << ", \"t\": \"list\"}";
     } else if (const auto* tuple = object.get<detail::ObjectTuple>()) {
-      add_list(pieces << "{" + id_text + "\"items\": ", tuple->items) << ", \"t\": \"tuple\"}";
+      pieces << "{" + id_text + "\"items\": " << tuple->items << ", \"t\": \"tuple\"}";
     } else if (const auto* octets = object.get<detail::ObjectByteArray>()) {
       const std::string id_behind = id < 0 ? "" : ", \"id\": " + std::to_string(id);
       pieces << "{\"hex\": \"" + hex_of(octets->octets) + "\"" + id_behind + ", \"t\": \"bytearray\"}";
@@ -188,21 +219,7 @@ class Describer {
     } else {
       add_opaque(pieces, object, *object.get<detail::ObjectOpaque>(), id_text);
     }
-    frames_.push_back({pieces.take(), 0, in_opaque});
-  }
-
-  static Pieces& add_list(Pieces& pieces, const std::vector<Object*>& items) {
-    pieces << "[";
-    for (std::size_t i = 0; i < items.size(); ++i) (i > 0 ? pieces << ", " : pieces) << items[i];
-    return pieces << "]";
-  }
-
-  static Pieces& add_entries(Pieces& pieces, const std::vector<std::pair<Object*, Object*>>& entries) {
-    pieces << "[";
-    for (std::size_t i = 0; i < entries.size(); ++i) {
-      (pieces << (i > 0 ? ", [" : "[") << entries[i].first << ", " << entries[i].second) << "]";
-    }
-    return pieces << "]";
+    frames_.push_back({pieces.take(), 0, 0, in_opaque});
   }
 
   static void add_dict(Pieces& pieces, const detail::ObjectDict& dict, const std::string& id_text) {
@@ -219,8 +236,8 @@ class Describer {
       }
       pieces << "}, ";
     }
-    add_entries(pieces << id_text + "\"items\": ", dict.items)
-        << std::string(", \"t\": \"") + kNames[static_cast<std::size_t>(dict.type)] + "\"}";
+    pieces << id_text + "\"items\": " << dict.items
+           << std::string(", \"t\": \"") + kNames[static_cast<std::size_t>(dict.type)] + "\"}";
   }
 
   static void add_opaque(Pieces& pieces, const Object& object, const detail::ObjectOpaque& opaque,
@@ -228,14 +245,14 @@ class Describer {
     if (add_defaultdict(pieces, object, opaque, id_text)) return;
     using Make = detail::ObjectOpaque::Make;
     pieces << "{";
-    if (!opaque.added.empty()) add_list(pieces << "\"added\": ", opaque.added) << ", ";
+    if (!opaque.added.empty()) pieces << "\"added\": " << opaque.added << ", ";
     if (opaque.args != nullptr) pieces << "\"args\": " << opaque.args << ", ";
     const bool is_global = opaque.callable != nullptr && opaque.callable->is<detail::ObjectGlobal>();
     if (opaque.callable != nullptr && !is_global) pieces << "\"callable\": " << opaque.callable << ", ";
     pieces << "\"class\": " + json_string(detail::class_name(object)) + ", ";
-    if (!opaque.entries.empty()) add_entries(pieces << "\"entries\": ", opaque.entries) << ", ";
+    if (!opaque.entries.empty()) pieces << "\"entries\": " << opaque.entries << ", ";
     pieces << "\"global\": " + json_string(detail::global_name(object)) + ", " + id_text;
-    if (!opaque.items.empty()) add_list(pieces << "\"items\": ", opaque.items) << ", ";
+    if (!opaque.items.empty()) pieces << "\"items\": " << opaque.items << ", ";
     if (opaque.kwargs != nullptr) pieces << "\"kwargs\": " << opaque.kwargs << ", ";
     pieces << std::string("\"make\": \"") + (opaque.make == Make::call ? "call" : "new") + "\", ";
     if (opaque.state != nullptr) pieces << "\"state\": " << opaque.state << ", ";
@@ -257,8 +274,8 @@ class Describer {
       if (global == nullptr) return false;
       factory = json_string(global->name);
     }
-    add_entries(pieces << "{\"factory\": " + factory + ", " + id_text + "\"items\": ", opaque.entries)
-        << ", \"t\": \"defaultdict\"}";
+    pieces << "{\"factory\": " + factory + ", " + id_text + "\"items\": " << opaque.entries
+           << ", \"t\": \"defaultdict\"}";
     return true;
   }
 
@@ -422,7 +439,7 @@ class Describer {
   StorageBytes& bytes_;
   const detail::ObjectGraph& graph_;
   Numbering numbers_;
-  TensorHash hash_;
+  TensorHash& hash_;
   const std::function<void(std::string_view)>& write_;
   std::string out_;
   std::uint64_t n_written_ = 0;
@@ -432,12 +449,34 @@ class Describer {
   std::unordered_map<const Object*, std::string> long_strings_;
 };
 
+// As torch.jit.load names them; each tensor is described by itself.
+void describe_modules(StorageBytes& bytes, TensorHash& hash, const detail::ModuleNames& modules,
+                      const std::function<void(std::string_view)>& write) {
+  std::string names;
+  for (const std::string& name : modules.modules) names += (names.empty() ? "" : ", ") + json_string(name);
+  write("{\"modules\": [" + names + "], \"t\": \"jit_archive\", \"tensors\": {");
+  bool first = true;
+  for (const auto& [name, tensor] : modules.tensors) {
+    write((first ? "" : ", ") + json_string(name) + ": ");
+    Describer(bytes, hash, *tensor, write).run(*tensor);
+    first = false;
+  }
+  write("}}");
+}
+
 }  // namespace
 
 void describe_json(StorageBytes& bytes, const std::function<void(std::string_view)>& write) {
-  detail::check_index_values(bytes.archive());
-  const Object& root = bytes.archive().root();
-  Describer(bytes, root, write).run(root);
+  const detail::Archive& archive = bytes.archive();
+  detail::check_index_values(archive);
+  TensorHash hash(bytes);
+  detail::ModuleNames modules;
+  if (!archive.is_checkpoint() && !archive.script_modules().empty()) modules = detail::name_modules(archive);
+  if (modules.modules.empty()) {
+    Describer(bytes, hash, archive.root(), write).run(archive.root());
+  } else {
+    describe_modules(bytes, hash, modules, write);
+  }
   write("\n");
 }
 

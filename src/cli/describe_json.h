@@ -10,7 +10,7 @@
 // sightings are {"t": "ref", "id"}. "storage" numbers storages as they are first met. "sha256" of a tensor is that of
 // its elements' bytes, rows first, little-endian, conj and neg resolved; null where a small storage claims to be an
 // enormous tensor. An "object" has its class, the global that makes it and what it is made with; a class or
-// function itself the "global" alone.
+// function itself the "global" alone. Of a LibTorch archive of modules: their names, and their parameters and buffers.
 // tests/interop/fixtures/make_fixtures.py describes Python's values in the same way.
 #pragma once
 

@@ -2,8 +2,8 @@
 #include "cli/describe_text.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
-#include <set>
 #include <unordered_map>
 
 #include "cli/elements.h"
@@ -48,13 +48,19 @@ class TreePrinter {
  public:
   TreePrinter(StorageBytes& bytes, bool with_values, Console& console)
       : bytes_(bytes), graph_(bytes.archive().graph()), with_values_(with_values), console_(console) {
-    count_storage_uses(bytes.archive().root());
+    const Object& root = bytes.archive().root();
+    for_each_object(root, [&](const Object& object) {
+      const auto* tensor = object.get<ObjectTensor>();
+      if (tensor != nullptr && tensor->storage != ObjectTensor::kNoStorage) ++uses_[tensor->storage];
+    });
+    PointerSet met;
+    for (const Object* object : find_shared(root, true, met)) shared_.insert(object);
   }
 
   void print(const Object& root) {
     if (is_container(root) || root.is<detail::ObjectOpaque>()) {
       console_.line(summary(root));
-      seen_.emplace(&root, "the root");
+      if (shared_.contains(&root)) seen_.emplace(&root, "the root");
       print_children(root, 1, "");
     } else {
       console_.line(line_of(root));
@@ -62,81 +68,59 @@ class TreePrinter {
   }
 
  private:
-  using Child = std::pair<std::string, const Object*>;
-
-  void count_storage_uses(const Object& root) {
-    std::set<const Object*> met;
-    std::vector<const Object*> stack = {&root};
-    while (!stack.empty()) {
-      const Object& object = *stack.back();
-      stack.pop_back();
-      if (!met.insert(&object).second) continue;
-      const auto* tensor = object.get<ObjectTensor>();
-      if (tensor != nullptr && tensor->storage != ObjectTensor::kNoStorage) ++uses_[tensor->storage];
-      for (const Object* child : children_of(object)) stack.push_back(child);
-    }
-  }
-
-  std::vector<Child> children(const Object& object) const {
-    std::vector<Child> out;
-    const auto add_items = [&](const std::vector<Object*>& items) {
-      for (std::size_t i = 0; i < items.size(); ++i) out.emplace_back("[" + std::to_string(i) + "]", items[i]);
+  // Calls `use(name, object)` for what is shown below an object.
+  template <typename Use>
+  void for_each_named(const Object& object, const Use& use) const {
+    const auto use_items = [&](const std::vector<Object*>& items, const std::string& begin, const char* end) {
+      for (std::size_t i = 0; i < items.size(); ++i) use(begin + std::to_string(i) + end, *items[i]);
     };
-    const auto add_entries = [&](const std::vector<std::pair<Object*, Object*>>& entries) {
-      for (const auto& [key, value] : entries) out.emplace_back(name_of(*key), value);
+    const auto use_entries = [&](const std::vector<std::pair<Object*, Object*>>& entries, const char* begin) {
+      for (const auto& [key, value] : entries) use(begin + name_of(*key), *value);
     };
-    if (const auto* list = object.get<detail::ObjectList>()) add_items(list->items);
-    if (const auto* tuple = object.get<detail::ObjectTuple>()) add_items(tuple->items);
-    if (const auto* set = object.get<detail::ObjectSet>()) add_items(set->items);
+    if (const auto* list = object.get<detail::ObjectList>()) use_items(list->items, "[", "]");
+    if (const auto* tuple = object.get<detail::ObjectTuple>()) use_items(tuple->items, "[", "]");
+    if (const auto* set = object.get<detail::ObjectSet>()) use_items(set->items, "[", "]");
     if (const auto* dict = object.get<detail::ObjectDict>()) {
-      add_entries(dict->items);
+      use_entries(dict->items, "");
       const auto* attributes = dict->attributes == nullptr ? nullptr : dict->attributes->get<detail::ObjectDict>();
-      if (attributes != nullptr) {
-        for (const auto& [key, value] : attributes->items) out.emplace_back("." + name_of(*key), value);
-      }
+      if (attributes != nullptr) use_entries(attributes->items, ".");
     }
-    if (const auto* opaque = object.get<detail::ObjectOpaque>()) {
-      if (opaque->callable != nullptr && !opaque->callable->is<detail::ObjectGlobal>()) {
-        out.emplace_back("(callable)", opaque->callable);
-      }
-      if (opaque->args != nullptr && opaque->args->is<detail::ObjectTuple>()) {
-        const auto& args = opaque->args->get<detail::ObjectTuple>()->items;
-        for (std::size_t i = 0; i < args.size(); ++i) {
-          out.emplace_back("(argument " + std::to_string(i) + ")", args[i]);
-        }
-      }
-      if (opaque->kwargs != nullptr) out.emplace_back("(keyword arguments)", opaque->kwargs);
-      add_items(opaque->items);
-      add_items(opaque->added);
-      add_entries(opaque->entries);
-      const auto* fields = opaque->state == nullptr ? nullptr : opaque->state->get<detail::ObjectDict>();
-      if (fields != nullptr && seen_.count(opaque->state) == 0) {
-        for (const auto& [key, value] : fields->items) out.emplace_back("." + name_of(*key), value);
-      } else if (opaque->state != nullptr) {
-        out.emplace_back("(state)", opaque->state);
-      }
+    const auto* opaque = object.get<detail::ObjectOpaque>();
+    if (opaque == nullptr) return;
+    if (opaque->callable != nullptr && !opaque->callable->is<detail::ObjectGlobal>())
+      use("(callable)", *opaque->callable);
+    const auto* args = opaque->args == nullptr ? nullptr : opaque->args->get<detail::ObjectTuple>();
+    if (args != nullptr) use_items(args->items, "(argument ", ")");
+    if (opaque->kwargs != nullptr) use("(keyword arguments)", *opaque->kwargs);
+    use_items(opaque->items, "[", "]");
+    use_items(opaque->added, "[", "]");
+    use_entries(opaque->entries, "");
+    const auto* fields = opaque->state == nullptr ? nullptr : opaque->state->get<detail::ObjectDict>();
+    if (fields != nullptr && !shared_.contains(opaque->state)) {
+      use_entries(fields->items, ".");
+    } else if (opaque->state != nullptr) {
+      use("(state)", *opaque->state);
     }
-    return out;
   }
 
   void print_children(const Object& object, int depth, const std::string& path) {
-    const std::vector<Child> all = children(object);
     std::size_t width = 0;
-    for (const auto& [name, child] : all) width = std::max(width, std::min(kMaxNameWidth, n_code_points(name)));
-    for (const auto& [name, child] : all) {
+    for_each_named(object, [&](const std::string& name, const Object&) {
+      width = std::max(width, std::min(kMaxNameWidth, n_code_points(name)));
+    });
+    const std::string indent(static_cast<std::size_t>(2 * depth), ' ');
+    for_each_named(object, [&](const std::string& name, const Object& child) {
       const std::size_t n_points = n_code_points(name);
-      const std::string indent(static_cast<std::size_t>(2 * depth), ' ');
       const std::string padding(n_points < width ? width - n_points + 2 : 2, ' ');
       console_.write(indent + console_.paint(Style::name, name) + padding);
-      const std::string place =
-          path + (path.empty() || name.starts_with('[') || name.starts_with('.') ? "" : " / ") + name;
-      print_child(*child, depth, place);
-    }
+      const bool joined = path.empty() || name.starts_with('[') || name.starts_with('.');
+      print_child(child, depth, path + (joined ? "" : " / ") + name);
+    });
   }
 
   void print_child(const Object& object, int depth, const std::string& path) {
     const bool has_children = is_container(object) || object.is<detail::ObjectOpaque>();
-    if (has_children) {
+    if (has_children && shared_.contains(&object)) {
       const auto [seen, is_new] = seen_.emplace(&object, path);
       if (!is_new)
         return console_.line(summary(object) + console_.paint(Style::faint, ", the same as " + seen->second));
@@ -184,12 +168,13 @@ class TreePrinter {
   std::string line_of(const Object& object) {
     if (const auto* tensor = object.get<ObjectTensor>()) return tensor_line(*tensor);
     if (!is_container(object)) return value_line(object);
-    const std::vector<const Object*> items = children_of(object);
-    const std::size_t n_shown = with_values_ ? items.size() : std::min(items.size(), kMaxLineItems);
     std::string text;
-    for (std::size_t i = 0; i < n_shown; ++i) text += (i > 0 ? ", " : "") + short_text(*items[i]);
-    if (items.empty()) return summary(object);
-    if (n_shown < items.size()) text += ", ... " + std::to_string(items.size()) + " in all";
+    std::size_t n_items = 0;
+    for_each_child(object, [&](const Object* item) {
+      if (n_items++ < kMaxLineItems || with_values_) text += (n_items > 1 ? ", " : "") + short_text(*item);
+    });
+    if (n_items == 0) return summary(object);
+    if (n_items > kMaxLineItems && !with_values_) text += ", ... " + std::to_string(n_items) + " in all";
     const bool is_tuple = object.is<detail::ObjectTuple>(), is_set = object.is<detail::ObjectSet>();
     text = (is_tuple ? "(" : is_set ? "{" : "[") + text + (is_tuple ? ")" : is_set ? "}" : "]");
     return console_.paint(Style::type, is_tuple ? "tuple" : is_set ? "set" : "list") + " " + text;
@@ -264,7 +249,8 @@ class TreePrinter {
   bool with_values_;
   Console& console_;
   std::map<std::uint32_t, std::uint64_t> uses_;
-  std::unordered_map<const Object*, std::string> seen_;
+  PointerSet shared_;                                    // what is met more than once
+  std::unordered_map<const Object*, std::string> seen_;  // of those, and where it was first
 };
 
 }  // namespace

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <map>
 #include <set>
+#include <unordered_map>
 #include <vector>
 
 #include "cli/describe_text.h"
@@ -22,16 +22,6 @@ namespace {
 
 using detail::Object;
 using detail::ObjectTensor;
-
-// Where dicts have attributes, such as the _metadata of a module's state_dict: formats and programs that know no such
-// thing leave them out, so those that stand on one side alone are no difference.
-constexpr const char* kAttributes = ".__dict__";
-
-// One object inside another. `key` tells it from the others there: equal keys on both sides name the same place.
-struct Member {
-  std::string key, path;
-  const Object* object;
-};
 
 // Text that two keys share only if they are equal. Deep tuples as keys are no deeper than the reader's limit.
 std::string key_of(const Object& object) {
@@ -53,50 +43,6 @@ std::string key_of(const Object& object) {
   return text;
 }
 
-void add_items(std::vector<Member>& out, const std::string& path, const std::vector<Object*>& items) {
-  for (std::size_t i = 0; i < items.size(); ++i) {
-    const std::string step = "[" + std::to_string(i) + "]";
-    out.push_back({step, path + step, items[i]});
-  }
-}
-
-void add_entries(std::vector<Member>& out, const std::string& path,
-                 const std::vector<std::pair<Object*, Object*>>& entries) {
-  for (const auto& [key, value] : entries) out.push_back({key_of(*key), detail::path_step(path, *key), value});
-}
-
-void add(std::vector<Member>& out, const std::string& path, const char* what, const Object* object) {
-  if (object != nullptr) out.push_back({what, path + what, object});
-}
-
-std::vector<Member> members_of(const Object& object, const std::string& path) {
-  std::vector<Member> out;
-  if (const auto* list = object.get<detail::ObjectList>()) add_items(out, path, list->items);
-  if (const auto* tuple = object.get<detail::ObjectTuple>()) add_items(out, path, tuple->items);
-  if (const auto* dict = object.get<detail::ObjectDict>()) {
-    add_entries(out, path, dict->items);
-    add(out, path, kAttributes, dict->attributes);
-  }
-  if (const auto* tensor = object.get<ObjectTensor>()) {
-    for (std::size_t i = 0; i < tensor->parts.size(); ++i) {
-      const std::string step = ".part" + std::to_string(i);
-      out.push_back({step, path + step, tensor->parts[i]});
-    }
-  }
-  if (const auto* opaque = object.get<detail::ObjectOpaque>()) {
-    if (opaque->callable != nullptr && !opaque->callable->is<detail::ObjectGlobal>()) {
-      add(out, path, ".callable", opaque->callable);
-    }
-    add(out, path, ".args", opaque->args);
-    add(out, path, ".kwargs", opaque->kwargs);
-    add_items(out, path + ".items", opaque->items);
-    add_items(out, path + ".added", opaque->added);
-    add_entries(out, path, opaque->entries);
-    add(out, path, ".state", opaque->state);
-  }
-  return out;
-}
-
 // What an object is but for its members and elements: two objects of different kinds are not looked into.
 std::string kind_of(const Object& object) {
   if (const auto* tensor = object.get<ObjectTensor>()) {
@@ -106,7 +52,7 @@ std::string kind_of(const Object& object) {
   }
   if (object.is<detail::ObjectOpaque>()) return printable(detail::class_name(object));
   if (const auto* dict = object.get<detail::ObjectDict>()) {
-    return dict->type == detail::DictType::counter ? "Counter" : "dict";  // an OrderedDict is a dict
+    return dict->type == DictType::counter ? "Counter" : "dict";  // an OrderedDict is a dict
   }
   if (object.is<detail::ObjectList>()) return "list";
   if (object.is<detail::ObjectTuple>()) return "tuple";
@@ -134,44 +80,113 @@ std::string value_text(const Object& object, bool with_type) {
   return (with_type ? kind_of(object) + " " : "") + short_text(object);
 }
 
+// Recursion goes as deep as the containers of a file, which the reader bounds (kMaxDepth).
 class Comparison {
  public:
   Comparison(StorageBytes& a, StorageBytes& b, Console& console)
       : a_(a), b_(b), a_budget_(a), b_budget_(b), console_(console) {}
 
   int run() {
-    pairs_.push_back({&a_.archive().root(), &b_.archive().root(), "checkpoint"});
-    while (!pairs_.empty()) {
-      const Pair pair = std::move(pairs_.back());
-      pairs_.pop_back();
-      if (met_.insert({pair.a, pair.b}).second) compare(pair);
-    }
+    const Object &a = a_.archive().root(), &b = b_.archive().root();
+    PointerSet met;
+    for (const Object* object : find_shared(a, true, met)) shared_.insert(object);
+    compare(a, b, "checkpoint");
     print_totals();
     return n_differences_ == 0 ? kOk : kDifferent;
   }
 
  private:
-  struct Pair {
-    const Object *a, *b;
-    std::string path;
-  };
+  using Entries = std::vector<std::pair<Object*, Object*>>;
+
+  static std::string shown(const std::string& path) { return printable(path, 1000); }
 
   void report(const std::string& path, const std::string& what) {
     ++n_differences_;
-    console_.line(console_.paint(Style::name, path) + ": " + what);
+    console_.line(console_.paint(Style::name, shown(path)) + ": " + what);
   }
 
-  void compare(const Pair& pair) {
-    const Object &a = *pair.a, &b = *pair.b;
+  void compare(const Object& a, const Object& b, const std::string& path) {
+    if (shared_.contains(&a) && !met_.insert({&a, &b}).second) return;  // also ends cycles: they are met again
     const auto *a_tensor = a.get<ObjectTensor>(), *b_tensor = b.get<ObjectTensor>();
-    if (a_tensor != nullptr && b_tensor != nullptr) return compare_tensors(a, b, pair.path);
-    if (kind_of(a) != kind_of(b)) return report(pair.path, value_text(a, true) + " -> " + value_text(b, true));
-    if (a.is<detail::ObjectOpaque>() && detail::global_name(a) != detail::global_name(b)) {
-      return report(pair.path, printable(detail::global_name(a)) + " -> " + printable(detail::global_name(b)));
+    if (a_tensor != nullptr && b_tensor != nullptr) return compare_tensors(a, b, path);
+    if (kind_of(a) != kind_of(b)) return report(path, value_text(a, true) + " -> " + value_text(b, true));
+    if (const auto* x = a.get<detail::ObjectOpaque>(), *y = b.get<detail::ObjectOpaque>();
+        x != nullptr && y != nullptr) {
+      return compare_opaque(a, *x, b, *y, path);
     }
-    const bool is_leaf = !is_container(a) && !is_container(b) && !a.is<detail::ObjectOpaque>();
-    if (is_leaf || a.is<detail::ObjectSet>() || a.is<detail::ObjectByteArray>()) return compare_values(a, b, pair.path);
-    compare_members(a, b, pair.path);
+    if (const auto* x = a.get<detail::ObjectList>(), *y = b.get<detail::ObjectList>(); x != nullptr && y != nullptr) {
+      return compare_items(x->items, y->items, path);
+    }
+    const auto *x = a.get<detail::ObjectTuple>(), *y = b.get<detail::ObjectTuple>();
+    if (x != nullptr && y != nullptr && !x->is_size) return compare_items(x->items, y->items, path);
+    if (const auto* p = a.get<detail::ObjectDict>(), *q = b.get<detail::ObjectDict>(); p != nullptr && q != nullptr) {
+      compare_entries(p->items, q->items, path);
+      if (p->attributes != nullptr && q->attributes != nullptr) {
+        compare(*p->attributes, *q->attributes, path + ".__dict__");
+      }
+      return;
+    }
+    compare_values(a, b, path);
+  }
+
+  void only(const char* where, const std::string& path, const Object& object) {
+    report(path, std::string("only in the ") + where + ": " + value_text(object, true));
+  }
+
+  void compare_items(const std::vector<Object*>& a, const std::vector<Object*>& b, const std::string& path) {
+    for (std::size_t i = 0; i < std::max(a.size(), b.size()); ++i) {
+      const std::string at = path + "[" + std::to_string(i) + "]";
+      if (i >= b.size()) {
+        only("first", at, *a[i]);
+      } else if (i >= a.size()) {
+        only("second", at, *b[i]);
+      } else {
+        compare(*a[i], *b[i], at);
+      }
+    }
+  }
+
+  // By their keys, which most often come in the same order.
+  void compare_entries(const Entries& a, const Entries& b, const std::string& path) {
+    std::size_t n_same = 0;
+    for (; n_same < std::min(a.size(), b.size()) && key_of(*a[n_same].first) == key_of(*b[n_same].first); ++n_same) {
+      compare(*a[n_same].second, *b[n_same].second, detail::path_step(path, *a[n_same].first));
+    }
+    std::unordered_map<std::string, const Object*> rest;
+    for (std::size_t i = n_same; i < b.size(); ++i) rest.emplace(key_of(*b[i].first), b[i].second);
+    for (std::size_t i = n_same; i < a.size(); ++i) {
+      const auto found = rest.find(key_of(*a[i].first));
+      const std::string at = detail::path_step(path, *a[i].first);
+      if (found == rest.end()) {
+        only("first", at, *a[i].second);
+      } else {
+        compare(*a[i].second, *found->second, at);
+        rest.erase(found);
+      }
+    }
+    for (std::size_t i = n_same; i < b.size() && !rest.empty(); ++i) {
+      if (rest.count(key_of(*b[i].first)) > 0) only("second", detail::path_step(path, *b[i].first), *b[i].second);
+    }
+  }
+
+  // A field that either may lack.
+  void compare_field(const Object* a, const Object* b, const std::string& path) {
+    if (a != nullptr && b != nullptr) return compare(*a, *b, path);
+    if (a != nullptr) only("first", path, *a);
+    if (b != nullptr) only("second", path, *b);
+  }
+
+  void compare_opaque(const Object& a, const detail::ObjectOpaque& x, const Object& b, const detail::ObjectOpaque& y,
+                      const std::string& path) {
+    if (detail::global_name(a) != detail::global_name(b)) {
+      return report(path, printable(detail::global_name(a)) + " -> " + printable(detail::global_name(b)));
+    }
+    compare_field(x.args, y.args, path + ".args");
+    compare_field(x.kwargs, y.kwargs, path + ".kwargs");
+    compare_items(x.items, y.items, path);
+    compare_items(x.added, y.added, path);
+    compare_entries(x.entries, y.entries, path);
+    compare_field(x.state, y.state, path + ".__dict__");
   }
 
   void compare_values(const Object& a, const Object& b, const std::string& path) {
@@ -203,28 +218,6 @@ class Comparison {
     if (difference(a_, x, b_, y).n_different > 0) report(path, "storages that differ");
   }
 
-  void compare_members(const Object& a, const Object& b, const std::string& path) {
-    const std::vector<Member> left = members_of(a, path), right = members_of(b, path);
-    std::map<std::string, const Member*> by_key;
-    for (const Member& member : right) by_key.emplace(member.key, &member);
-    std::vector<Pair> common;
-    for (const Member& member : left) {
-      const auto found = by_key.find(member.key);
-      if (found == by_key.end()) {
-        if (member.key == kAttributes) continue;
-        report(member.path, "only in the first: " + value_text(*member.object, true));
-      } else {
-        common.push_back({member.object, found->second->object, member.path});
-        by_key.erase(found);
-      }
-    }
-    for (const Member& member : right) {
-      if (by_key.count(member.key) > 0 && member.key != kAttributes)
-        report(member.path, "only in the second: " + value_text(*member.object, true));
-    }
-    pairs_.insert(pairs_.end(), std::make_move_iterator(common.rbegin()), std::make_move_iterator(common.rend()));
-  }
-
   void compare_tensors(const Object& a, const Object& b, const std::string& path) {
     const ObjectTensor &x = *a.get<ObjectTensor>(), &y = *b.get<ObjectTensor>();
     ++n_tensors_;
@@ -236,7 +229,7 @@ class Comparison {
     const auto x_view = view_of(x), y_view = view_of(y);
     const bool same_shape = x.sizes == y.sizes && x.form == y.form && n_parts(x.dtype) == n_parts(y.dtype);
     if (x_view && y_view && same_shape) compare_elements(*x_view, *y_view, path);
-    if (!x.parts.empty() && same_shape) compare_members(a, b, path);
+    if (!x.parts.empty() && same_shape) compare_items(x.parts, y.parts, path + ".parts");
     n_different_tensors_ += n_differences_ > n_before;
   }
 
@@ -260,7 +253,7 @@ class Comparison {
         count_text(n_tensors_, "tensor", "tensors") + ", " + count_text(n_values_, "other value", "other values");
     if (n_differences_ == 0) return console_.line("equal: " + counts);
     if (!largest_absolute_at_.empty()) {
-      console_.line("largest difference " + rounded(largest_.absolute) + " at " + largest_absolute_at_ +
+      console_.line("largest difference " + rounded(largest_.absolute) + " at " + shown(largest_absolute_at_) +
                     ", largest relative difference " + rounded(largest_.relative) + " at " + largest_relative_at_);
     }
     console_.line("different in " + count_text(n_differences_, "place", "places") + "; " + counts + " compared, " +
@@ -270,8 +263,8 @@ class Comparison {
   StorageBytes &a_, &b_;
   TensorHash a_budget_, b_budget_;
   Console& console_;
-  std::vector<Pair> pairs_;
-  std::set<std::pair<const Object*, const Object*>> met_;
+  PointerSet shared_;                                      // objects of the first that are met more than once
+  std::set<std::pair<const Object*, const Object*>> met_;  // pairs with one of those
   std::uint64_t n_differences_ = 0, n_tensors_ = 0, n_different_tensors_ = 0, n_values_ = 0;
   TensorDifference largest_;
   std::string largest_absolute_at_, largest_relative_at_;

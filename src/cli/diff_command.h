@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ckptio diff: what differs between two checkpoints: keys, types, shapes, and values with the largest differences.
 //
+// Attributes of dicts, such as the _metadata of a module's state_dict, are compared where both have them.
 // Values count, not how they are kept: strides, shared storages, requires_grad, the order of keys, dict or OrderedDict
 // make no difference, so that files of different formats can be equal.
 #pragma once

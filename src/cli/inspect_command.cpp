@@ -12,6 +12,7 @@
 #include "cli/open_archive.h"
 #include "cli/tensor_bytes.h"
 #include "cli/text.h"
+#include "codec/refuse_opaque.h"
 
 namespace ckptio::cli {
 namespace {
@@ -27,20 +28,14 @@ struct Totals {
 
 Totals count(const detail::Archive& archive) {
   Totals totals;
-  std::set<const Object*> met;
-  std::vector<const Object*> stack = {&archive.root()};
-  while (!stack.empty()) {
-    const Object& object = *stack.back();
-    stack.pop_back();
-    if (!met.insert(&object).second) continue;
-    if (const auto* tensor = object.get<ObjectTensor>()) {
-      ++totals.n_tensors;
-      const std::uint64_t n = n_elements(tensor->sizes);
-      if (__builtin_add_overflow(totals.n_elements, n, &totals.n_elements)) totals.n_elements = ~std::uint64_t{0};
-      if (tensor->storage != ObjectTensor::kNoStorage) ++totals.uses[tensor->storage];
-    }
-    for (const Object* child : children_of(object)) stack.push_back(child);
-  }
+  for_each_object(archive.root(), [&](const Object& object) {
+    const auto* tensor = object.get<ObjectTensor>();
+    if (tensor == nullptr) return;
+    ++totals.n_tensors;
+    const std::uint64_t n = n_elements(tensor->sizes);
+    if (__builtin_add_overflow(totals.n_elements, n, &totals.n_elements)) totals.n_elements = ~std::uint64_t{0};
+    if (tensor->storage != ObjectTensor::kNoStorage) ++totals.uses[tensor->storage];
+  });
   for (const detail::StorageInfo& info : archive.graph().storages) {
     if (!info.location.empty()) totals.locations.insert(printable(info.location, 20));
   }
@@ -105,7 +100,7 @@ void print_totals(const detail::Archive& archive, Console& console) {
 
 int inspect(const InspectOptions& options, Console& console) {
   const detail::Archive archive = open_archive(options.file);
-  if (options.weights_only) require_weights_only(archive);
+  if (options.weights_only) detail::refuse_opaque(archive.graph(), archive.source().name);
   std::uint64_t n_all = 0;
   for (const detail::StorageRecord& record : archive.storages()) n_all += record.n_bytes;
   Progress progress("reading " + printable(options.file), n_all);

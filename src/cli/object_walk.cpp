@@ -1,54 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/object_walk.h"
 
+#include <algorithm>
+
 namespace ckptio::cli {
 namespace {
 
 using detail::Object;
 
-void add(std::vector<const Object*>& out, const Object* object) {
-  if (object != nullptr) out.push_back(object);
-}
-
-void add_dict(std::vector<const Object*>& out, const detail::ObjectDict& dict) {
-  for (const auto& [key, value] : dict.items) add(out, key), add(out, value);
-  const auto* attributes = dict.attributes == nullptr ? nullptr : dict.attributes->get<detail::ObjectDict>();
-  if (attributes != nullptr) {
-    for (const auto& [key, value] : attributes->items) add(out, value);
-  }
-}
-
-void add_opaque(std::vector<const Object*>& out, const detail::ObjectOpaque& opaque) {
-  if (opaque.callable != nullptr && !opaque.callable->is<detail::ObjectGlobal>()) out.push_back(opaque.callable);
-  add(out, opaque.args);
-  add(out, opaque.kwargs);
-  for (const Object* item : opaque.items) add(out, item);
-  for (const Object* item : opaque.added) add(out, item);
-  for (const auto& [key, value] : opaque.entries) add(out, key), add(out, value);
-  add(out, opaque.state);
-}
-
 bool is_opaque(const Object& object) { return object.is<detail::ObjectOpaque>(); }
 
 }  // namespace
-
-std::vector<const Object*> children_of(const Object& object) {
-  std::vector<const Object*> out;
-  if (const auto* list = object.get<detail::ObjectList>()) {
-    for (const Object* item : list->items) add(out, item);
-  } else if (const auto* tuple = object.get<detail::ObjectTuple>()) {
-    for (const Object* item : tuple->items) add(out, item);
-  } else if (const auto* set = object.get<detail::ObjectSet>()) {
-    for (const Object* item : set->items) add(out, item);
-  } else if (const auto* dict = object.get<detail::ObjectDict>()) {
-    add_dict(out, *dict);
-  } else if (const auto* tensor = object.get<detail::ObjectTensor>()) {
-    for (const Object* item : tensor->parts) add(out, item);
-  } else if (const auto* opaque = object.get<detail::ObjectOpaque>()) {
-    add_opaque(out, *opaque);
-  }
-  return out;
-}
 
 bool is_container(const Object& object) {
   if (const auto* tuple = object.get<detail::ObjectTuple>()) return !tuple->is_size && !tuple->items.empty();
@@ -56,23 +18,36 @@ bool is_container(const Object& object) {
          object.is<detail::ObjectByteArray>();
 }
 
-Numbering::Numbering(const Object& root) {
-  count(root, false);
-  number(root);
-  count(root, true);
+bool has_identity(const Object& object) {
+  return is_container(object) || is_opaque(object) || object.is<detail::ObjectTensor>();
 }
 
-void Numbering::count(const Object& root, bool into_opaque) {
+std::vector<const Object*> find_shared(const Object& root, bool into_opaque, PointerSet& met) {
+  std::vector<const Object*> shared;
+  PointerSet known;
   std::vector<const Object*> stack = {&root};
   while (!stack.empty()) {
     const Object& object = *stack.back();
     stack.pop_back();
-    if (is_container(object) || is_opaque(object)) {
-      Count& count = counts_[&object];
-      if (++(into_opaque ? count.n_all : count.n_outside) > 1) continue;
+    if (!met.insert(&object)) {
+      if (!object.is<detail::ObjectTensor>() && known.insert(&object)) shared.push_back(&object);
+      continue;
     }
     if (is_opaque(object) && !into_opaque) continue;
-    for (const Object* child : children_of(object)) stack.push_back(child);
+    for_each_child(object, [&](const Object* child) {
+      if (has_identity(*child)) stack.push_back(child);
+    });
+  }
+  return shared;
+}
+
+Numbering::Numbering(const Object& root) {
+  PointerSet outside;
+  for (const Object* object : find_shared(root, false, outside)) shared_[object] = {true, -1};
+  number(root);
+  PointerSet all;
+  for (const Object* object : find_shared(root, true, all)) {
+    shared_.emplace(object, Shared{outside.contains(object), -1});
   }
 }
 
@@ -82,37 +57,36 @@ void Numbering::number(const Object& root) {
   while (!stack.empty()) {
     const Object& object = *stack.back();
     stack.pop_back();
-    if (is_container(object)) {
-      Count& count = counts_[&object];
-      if (count.n_outside > 1) {
-        if (count.id >= 0) continue;
-        count.id = n_ids_++;
-      }
-    }
     if (is_opaque(object)) continue;
-    if (const auto* tensor = object.get<detail::ObjectTensor>()) {
-      if (tensor->storage != detail::ObjectTensor::kNoStorage) storage_number(tensor->storage);
+    const auto found = shared_.find(&object);
+    if (found != shared_.end()) {
+      if (found->second.id >= 0) continue;
+      found->second.id = n_ids_++;
     }
-    const std::vector<const Object*> children = children_of(object);
-    stack.insert(stack.end(), children.rbegin(), children.rend());
+    const auto* tensor = object.get<detail::ObjectTensor>();
+    if (tensor != nullptr && tensor->storage != detail::ObjectTensor::kNoStorage) storage_number(tensor->storage);
+    const auto n_before = static_cast<std::ptrdiff_t>(stack.size());
+    for_each_child(object, [&](const Object* child) {
+      if (has_identity(*child)) stack.push_back(child);
+    });
+    std::reverse(stack.begin() + n_before, stack.end());
   }
 }
 
 std::int64_t Numbering::id_of(const Object& object) {
-  const auto found = counts_.find(&object);
-  if (found == counts_.end()) return -1;
-  Count& count = found->second;
-  if (count.id < 0 && (count.n_outside > 1 || count.n_all > 1)) count.id = n_ids_++;
-  return count.id;
+  const auto found = shared_.find(&object);
+  if (found == shared_.end()) return -1;
+  if (found->second.id < 0) found->second.id = n_ids_++;
+  return found->second.id;
 }
 
 std::int64_t Numbering::storage_number(std::uint32_t storage) {
   return storages_.emplace(storage, static_cast<std::int64_t>(storages_.size())).first->second;
 }
 
-bool Numbering::is_seen_outside(const Object& object) const {
-  const auto found = counts_.find(&object);
-  return found != counts_.end() && found->second.n_outside > 0;
+bool Numbering::is_shared_outside_too(const Object& object) const {
+  const auto found = shared_.find(&object);
+  return found != shared_.end() && found->second.is_outside;
 }
 
 }  // namespace ckptio::cli

@@ -13,7 +13,4 @@ namespace ckptio::cli {
 detail::ByteSource open_file(const std::string& path);
 detail::Archive open_archive(const std::string& path);
 
-// UnsafeError if the file holds more than tensors and plain values; lists what and where.
-void require_weights_only(const detail::Archive& archive);
-
 }  // namespace ckptio::cli

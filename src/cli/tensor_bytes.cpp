@@ -11,6 +11,10 @@ using detail::DType;
 
 constexpr std::size_t kPieceBytes = std::size_t{1} << 20;
 
+// Of a tensor whose rows lie scattered in a storage that is not in memory: the larger the block, the longer the runs
+// that are read at once.
+constexpr std::size_t kBlockBytes = std::size_t{16} << 20;
+
 bool is_complex(DType dtype) {
   return dtype == DType::complex32 || dtype == DType::complex64 || dtype == DType::complex128;
 }
@@ -109,16 +113,18 @@ TensorReader::TensorReader(StorageBytes& bytes, TensorView view)
       n_left_(n_elements(view_.sizes)) {
   merge_dimensions(view_);
   at_.assign(view_.sizes.size(), 0);
-  buffer_.resize(std::min<std::uint64_t>(n_left_, kPieceBytes / item_size_) * item_size_);
+  by_blocks_ = n_left_ > 0 && view_.strides.back() != 1 && bytes_.held(view_.storage) == nullptr;
+  const std::size_t n_bytes = by_blocks_ ? kBlockBytes : kPieceBytes;
+  buffer_.resize(std::min<std::uint64_t>(n_left_, n_bytes / item_size_) * item_size_);
 }
 
 // Copies the next `n_wanted` elements, row by row.
-void TensorReader::gather(unsigned char* destination, std::size_t n_wanted) {
+void TensorReader::gather_rows(unsigned char* destination, std::size_t n_wanted) {
   const std::size_t last = view_.sizes.size() - 1;
   const auto stride = static_cast<std::uint64_t>(view_.strides[last]);
   const unsigned char* const held = bytes_.held(view_.storage);
   while (n_wanted > 0) {
-    std::uint64_t offset = static_cast<std::uint64_t>(view_.offset);
+    auto offset = static_cast<std::uint64_t>(view_.offset);
     for (std::size_t i = 0; i <= last; ++i) {
       offset += static_cast<std::uint64_t>(at_[i]) * static_cast<std::uint64_t>(view_.strides[i]);
     }
@@ -127,18 +133,58 @@ void TensorReader::gather(unsigned char* destination, std::size_t n_wanted) {
       bytes_.read(view_.storage, offset * item_size_, destination, n_row * item_size_);
     } else {
       for (std::uint64_t i = 0; i < n_row; ++i) {
-        const std::uint64_t begin = (offset + i * stride) * item_size_;
-        if (held != nullptr) {
-          std::memcpy(destination + i * item_size_, held + begin, item_size_);
-        } else {
-          bytes_.read(view_.storage, begin, destination + i * item_size_, item_size_);
-        }
+        std::memcpy(destination + i * item_size_, held + (offset + i * stride) * item_size_, item_size_);
       }
     }
     destination += n_row * item_size_;
     n_wanted -= n_row;
     at_[last] += static_cast<std::int64_t>(n_row);
     for (std::size_t i = last; i > 0 && at_[i] == view_.sizes[i]; --i) at_[i] = 0, ++at_[i - 1];
+  }
+}
+
+// Fills the buffer with as many whole slices as it holds, and returns how many elements they have. Within them it goes
+// in the order of the storage, so that what lies together there is read at once.
+std::size_t TensorReader::gather_block() {
+  struct Dimension {
+    std::uint64_t size, stride, step;  // the strides in the storage and in the buffer
+  };
+  std::vector<Dimension> block;
+  const std::uint64_t n_room = buffer_.size() / item_size_;
+  auto offset = static_cast<std::uint64_t>(view_.offset);
+  std::uint64_t n_block = 1;
+  std::size_t first = view_.sizes.size();  // of the dimensions within the block, the outermost perhaps in part
+  while (first > 0) {
+    const auto size = static_cast<std::uint64_t>(view_.sizes[first - 1]);
+    const auto begin = static_cast<std::uint64_t>(at_[first - 1]);
+    const std::uint64_t n_now = std::min(size - begin, n_room / n_block);
+    --first;
+    block.push_back({n_now, static_cast<std::uint64_t>(view_.strides[first]), n_block});
+    n_block *= n_now;
+    if (n_now < size) break;
+  }
+  for (std::size_t i = 0; i < at_.size(); ++i) {
+    offset += static_cast<std::uint64_t>(at_[i]) * static_cast<std::uint64_t>(view_.strides[i]);
+  }
+  at_[first] += static_cast<std::int64_t>(block.back().size);
+  for (std::size_t i = first; i > 0 && at_[i] == view_.sizes[i]; --i) at_[i] = 0, ++at_[i - 1];
+
+  std::sort(block.begin(), block.end(), [](const auto& a, const auto& b) { return a.stride < b.stride; });
+  const Dimension inner = block.front();
+  run_.resize(inner.stride == 1 ? inner.size * item_size_ : item_size_);
+  const std::uint64_t n_run = run_.size() / item_size_;
+  std::vector<std::uint64_t> index(block.size(), 0);
+  while (true) {
+    std::uint64_t from = offset, to = 0;
+    for (std::size_t i = 0; i < block.size(); ++i) from += index[i] * block[i].stride, to += index[i] * block[i].step;
+    bytes_.read(view_.storage, from * item_size_, run_.data(), run_.size());
+    for (std::uint64_t i = 0; i < n_run; ++i) {
+      std::memcpy(&buffer_[(to + i * inner.step) * item_size_], &run_[i * item_size_], item_size_);
+    }
+    index[0] += n_run;
+    std::size_t i = 0;
+    for (; i + 1 < block.size() && index[i] == block[i].size; ++i) index[i] = 0, ++index[i + 1];
+    if (index.back() == block.back().size) return n_block;
   }
 }
 
@@ -155,9 +201,13 @@ void TensorReader::resolve(std::size_t n_bytes) {
 }
 
 TensorReader::Piece TensorReader::next() {
-  const auto n_now = std::min<std::uint64_t>(n_left_, buffer_.size() / item_size_);
+  std::size_t n_now = std::min<std::uint64_t>(n_left_, buffer_.size() / item_size_);
   if (n_now == 0) return {};
-  gather(buffer_.data(), n_now);
+  if (by_blocks_) {
+    n_now = gather_block();
+  } else {
+    gather_rows(buffer_.data(), n_now);
+  }
   n_left_ -= n_now;
   resolve(n_now * item_size_);
   return {buffer_.data(), n_now * item_size_};

@@ -42,15 +42,17 @@ class TensorReader {
   Piece next();  // valid until the next call
 
  private:
-  void gather(unsigned char* destination, std::size_t n_wanted);
+  void gather_rows(unsigned char* destination, std::size_t n_wanted);
+  std::size_t gather_block();
   void resolve(std::size_t n_bytes);
 
   StorageBytes& bytes_;
   TensorView view_;
   std::size_t item_size_;
   std::uint64_t n_left_;          // elements
-  std::vector<std::int64_t> at_;  // index of the next element; the last one counts within the row
-  std::vector<unsigned char> buffer_;
+  std::vector<std::int64_t> at_;  // index of the next element
+  bool by_blocks_ = false;
+  std::vector<unsigned char> buffer_, run_;
 };
 
 // All of it at once, for small tensors.

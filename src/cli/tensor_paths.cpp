@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/tensor_paths.h"
 
-#include <unordered_set>
-
 #include "cli/object_walk.h"
 
 namespace ckptio::cli {
@@ -13,7 +11,9 @@ using detail::Object;
 using Place = std::pair<std::string, const Object*>;
 
 void add_items(std::vector<Place>& out, const std::string& path, const std::vector<Object*>& items) {
-  for (std::size_t i = 0; i < items.size(); ++i) out.emplace_back(path + "[" + std::to_string(i) + "]", items[i]);
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    if (has_identity(*items[i])) out.emplace_back(path + "[" + std::to_string(i) + "]", items[i]);
+  }
 }
 
 std::vector<Place> places_in(const std::string& path, const Object& object) {
@@ -25,11 +25,11 @@ std::vector<Place> places_in(const std::string& path, const Object& object) {
   } else if (const auto* dict = object.get<detail::ObjectDict>()) {
     for (const auto& [key, value] : dict->items) {
       if (is_container(*key)) out.emplace_back(path, key);
-      out.emplace_back(detail::path_step(path, *key), value);
+      if (has_identity(*value)) out.emplace_back(detail::path_step(path, *key), value);
     }
     if (dict->attributes != nullptr) out.emplace_back(path + ".__dict__", dict->attributes);
   } else {
-    for (const Object* child : children_of(object)) out.emplace_back(path, child);
+    for_each_child(object, [&](const Object* child) { out.emplace_back(path, child); });
     const auto* tensor = object.get<detail::ObjectTensor>();
     if (tensor != nullptr && tensor->attributes != nullptr) out.emplace_back(path + ".__dict__", tensor->attributes);
   }
@@ -41,12 +41,12 @@ std::vector<Place> places_in(const std::string& path, const Object& object) {
 std::vector<std::pair<std::string, const detail::ObjectTensor*>> tensor_paths(const Object& root,
                                                                               const std::string& name) {
   std::vector<std::pair<std::string, const detail::ObjectTensor*>> found;
-  std::unordered_set<const Object*> met;
+  PointerSet met;
   std::vector<Place> stack = {{name, &root}};
   while (!stack.empty()) {
     const auto [path, object] = std::move(stack.back());
     stack.pop_back();
-    if (!met.insert(object).second) continue;
+    if (!met.insert(object)) continue;
     if (const auto* tensor = object->get<detail::ObjectTensor>()) found.emplace_back(path, tensor);
     std::vector<Place> inside = places_in(path, *object);
     stack.insert(stack.end(), std::make_move_iterator(inside.rbegin()), std::make_move_iterator(inside.rend()));

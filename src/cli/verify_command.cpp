@@ -12,6 +12,7 @@
 #include "cli/tensor_paths.h"
 #include "cli/text.h"
 #include "codec/index_values.h"
+#include "codec/refuse_opaque.h"
 
 namespace ckptio::cli {
 namespace {
@@ -162,7 +163,7 @@ int verify_file(const std::string& path, bool weights_only, Console& console) {
   const detail::ByteSource source = open_file(path);
   try {
     const Archive archive = Archive::open(source);
-    if (weights_only) require_weights_only(archive);
+    if (weights_only) detail::refuse_opaque(archive.graph(), archive.source().name);
     return check(archive, console);
   } catch (const CorruptError& error) {
     console.line(printable(path) + ": " + console.paint(Style::bad, "damaged"));

@@ -48,11 +48,21 @@ struct StorageRecord {
   std::int64_t zip_record = -1;      // index into zip()->records(), or -1
 };
 
+struct TorchScriptClass;  // torchscript_code.h
+
+// A dict of the graph that is the attributes of a TorchScript module.
+struct ScriptModule {
+  const Object* object = nullptr;
+  std::shared_ptr<const TorchScriptClass> type;
+};
+
 // What the reader of a format finds in a file: python_file.h, legacy_file.h, libtorch_file.h, safetensors_file.h.
 struct ArchiveContents {
   ObjectGraph graph;
   std::vector<StorageRecord> storages;                        // one for each of graph.storages
   std::vector<std::pair<std::string, std::string>> metadata;  // safetensors
+  std::vector<ScriptModule> script_modules;                   // LibTorch's archives
+  bool is_checkpoint = false;                                 // one of those, and TorchCheckpointIO's
 };
 
 class Archive {
@@ -71,6 +81,10 @@ class Archive {
   const std::vector<StorageRecord>& storages() const { return contents_.storages; }
   // safetensors: the header's __metadata__, in its order.
   const std::vector<std::pair<std::string, std::string>>& metadata() const { return contents_.metadata; }
+  // LibTorch's archives: the modules, in the order in which they were made (libtorch_file.h names them), and whether
+  // TorchCheckpointIO wrote it; the root is then the Checkpoint.
+  const std::vector<ScriptModule>& script_modules() const { return contents_.script_modules; }
+  bool is_checkpoint() const { return contents_.is_checkpoint; }
   // The archive as a zip, or null.
   const ZipReader* zip() const { return zip_.get(); }
 

@@ -155,8 +155,10 @@ class Decoder {
   bool decode_tensor(Object* object, const std::string& kind, const Items& fields) {
     ObjectTensor tensor;
     if (kind == "undefined" && fields.empty()) {
-      // dense and without a storage: an undefined tensor
-    } else if (kind == "meta" && fields.size() == 4) {
+      object->held = ObjectNone{};  // as Python has it
+      return true;
+    }
+    if (kind == "meta" && fields.size() == 4) {
       tensor.form = ObjectTensor::Form::meta;
       take_geometry(tensor, {fields[0], fields[1], fields[2], nullptr, fields[3]});
     } else if (kind == "view" && fields.size() == 6) {

@@ -2,6 +2,7 @@
 // The Checkpoint in an archive of TorchCheckpointIO, as inert objects. include/ckptio/formats/torch_checkpoint_io.h
 // describes the attributes, src/value/ivalue.h the tuples ("ckptio.<kind>", ...) that stand for what TorchScript lacks.
 //
+// An undefined tensor becomes None, which is what Python has for it.
 // Threads: safe, on different graphs. Errors: CorruptError; UnsupportedError for a file of a newer version.
 #pragma once
 

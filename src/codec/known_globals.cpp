@@ -242,7 +242,8 @@ Known find_known_global(PickleDialect dialect, std::string_view module, std::str
   for (const KnownName& known : kKnownNames) {
     if (known.module == module && known.name == name) return known.known;
   }
-  if (dialect == PickleDialect::libtorch) {
+  if (dialect !=
+      PickleDialect::legacy) {  // torch::pickle_save writes them too; in Python they give back their argument
     for (const KnownName& known : kLibTorchNames) {
       if (known.module == module && known.name == name) return known.known;
     }

@@ -528,7 +528,9 @@ void PickleMachine::build(Object* state) {
 }
 
 void PickleMachine::push_global(const std::string& module, const std::string& name) {
-  if (module.empty() || name.empty()) builder_.fail("an empty name found");
+  // "Outer.Inner" is a class within a class.
+  const bool has_empty_part = name.empty() || name.front() == '.' || name.back() == '.' || name.find("..") != name.npos;
+  if (module.empty() || has_empty_part) builder_.fail("an empty name found");
   if (!is_utf8(module) || !is_utf8(name)) builder_.fail("a name that is no UTF-8 found");
   const GlobalName global = protocol_ < 3 ? python3_name({module, name}) : GlobalName{module, name};
   push(builder_.make_global(std::string(global.module), std::string(global.name)));

@@ -20,7 +20,7 @@ constexpr std::uint64_t kFlagUtf8 = 0x800, kFlagDescriptor = 8;
 
 // Appends numbers, least significant byte first.
 void put(std::string& out, std::uint64_t value, int n_bytes) {
-  for (int i = 0; i < n_bytes; ++i) out += static_cast<char>(value >> (8 * i) & 0xFF);
+  for (int i = 0; i < n_bytes; ++i) out += static_cast<char>(i < 8 ? value >> (8 * i) & 0xFF : 0);
 }
 void put16(std::string& out, std::uint64_t value) { put(out, value, 2); }
 void put32(std::string& out, std::uint64_t value) { put(out, value, 4); }
@@ -66,7 +66,7 @@ void put_entry(std::string& out, const ZipLayout::Record& record, std::uint32_t 
   put32(out, std::min(record.size, kZip64From));
   put16(out, record.name.size());
   put16(out, zip64_field_bytes(record));
-  put(out, 0, 2 + 2 + 2 + 4);  // comment, disk, attributes
+  out.append(2 + 2 + 2 + 4, '\0');  // comment, disk, attributes
   put32(out, std::min(record.header_offset, kZip64From));
   out += record.name;
   put_zip64_field(out, record, record.size);
@@ -138,7 +138,7 @@ std::string ZipLayout::header(std::size_t index) const {
   put32(out, 0x04034b50);
   put16(out, 0);  // version needed
   put16(out, flags_of(record));
-  put(out, 0, 2 + 4 + 4 + 4 + 4);  // method, time and date, CRC, sizes
+  out.append(2 + 4 + 4 + 4 + 4, '\0');  // method, time and date, CRC, sizes
   put16(out, record.name.size());
   put16(out, n_bytes - kLocalBytes - record.name.size());
   out += record.name;

@@ -12,10 +12,10 @@
 #include "codec/archive.h"
 #include "codec/checksum.h"
 #include "codec/python_layout.h"
+#include "codec/refuse_opaque.h"
 #include "formats/archive_storages.h"
 #include "formats/checkpoint_file.h"
 #include "formats/object_to_value.h"
-#include "formats/refuse_opaque.h"
 #include "formats/value_to_object.h"
 #include "value/tensor_storage.h"
 

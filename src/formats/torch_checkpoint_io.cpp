@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ckptio/formats/torch_checkpoint_io.h"
 
-#include <c10/util/Type.h>
 #include <torch/serialize.h>
 
+#include <algorithm>
 #include <cctype>
 #include <exception>
 #include <typeinfo>
 
+#include "codec/archive.h"
+#include "codec/refuse_opaque.h"
 #include "codec/torchscript_code.h"
 #include "codec/zip_reader.h"
+#include "formats/archive_storages.h"
+#include "formats/checkpoint_file.h"
+#include "formats/object_to_value.h"
+#include "formats/opaque_context.h"
 #include "formats/storage_mapper.h"
 #include "formats/torch_archive.h"
 
@@ -77,25 +83,23 @@ std::string name_in_archive(const detail::ZipRecord& record) {
   return in_lower_case(record.name.substr(record.name.find('/') + 1));
 }
 
-void require_torch_archive(const detail::ZipReader& zip, const std::string& path) {
-  bool has_data = false;
-  bool has_constants = false;
-  for (const auto& record : zip.records()) {
-    const std::string name = name_in_archive(record);
-    has_data = has_data || name == "data.pkl";
-    has_constants = has_constants || name == "constants.pkl";
-    if (name == "model.json") throw UnsupportedError("'" + path + "': an archive of LibTorch before 1.4");
+// The archive, read and checked whole but for the tensors' bytes.
+detail::Archive open_archive(const RandomAccessFile& file, const std::string& path) {
+  detail::ByteSource source = detail::source_of(file, path);
+  const auto format = detail::sniff_format(source);
+  if (format == detail::ArchiveFormat::python) {
+    const detail::ZipReader zip(source);
+    for (const auto& record : zip.records()) {
+      if (name_in_archive(record) == "model.json") {
+        throw UnsupportedError("'" + path + "': an archive of LibTorch before 1.4");
+      }
+    }
   }
-  if (has_data && has_constants) return;
-  if (has_data) throw UnsupportedError("'" + path + "': written by Python's torch.save, not by LibTorch's");
-  throw CorruptError("'" + path + "': a zip archive, but not a checkpoint: it has no data.pkl and constants.pkl");
-}
-
-// "MyCheckpointIO", without namespaces.
-std::string class_name(const std::type_info& type) {
-  const std::string full = c10::demangle(type.name());
-  const std::size_t scope = full.rfind("::");
-  return scope == std::string::npos ? full : full.substr(scope + 2);
+  if (format == detail::ArchiveFormat::safetensors) {
+    throw UnsupportedError("'" + path + "': " + detail::describe(*format) + ": SafetensorsCheckpointIO reads it");
+  }
+  // What is no format at all: the reader of zip archives says what it found.
+  return detail::Archive::open(std::move(source), format.value_or(detail::ArchiveFormat::python));
 }
 
 std::string joined(const std::vector<std::string>& items) {
@@ -104,36 +108,41 @@ std::string joined(const std::vector<std::string>& items) {
   return text;
 }
 
-// UnsafeError for whatever would run while LibTorch reads the archive.
-void refuse_code(const detail::ZipReader& zip, const std::string& path, bool weights_only) {
+// What LibTorch would run while it reads an archive, and what functions it holds.
+struct Code {
   std::vector<std::string> unsafe;
   std::vector<std::string> functions;
+};
+
+// Archive::open has bounded the code, and what the two pickles take.
+Code find_code(const detail::ZipReader& zip) {
+  Code found;
   for (const auto& record : zip.records()) {
     const std::string name = name_in_archive(record);
     if (name.starts_with("code/") && !name.ends_with(".debug_pkl")) {
       const auto text = zip.read(record);
       auto code = detail::examine_torchscript(record.name, {reinterpret_cast<const char*>(text.data()), text.size()});
-      unsafe.insert(unsafe.end(), code.unsafe.begin(), code.unsafe.end());
-      functions.insert(functions.end(), code.functions.begin(), code.functions.end());
-    } else if (name.ends_with(".pkl")) {
+      found.unsafe.insert(found.unsafe.end(), code.unsafe.begin(), code.unsafe.end());
+      found.functions.insert(found.functions.end(), code.functions.begin(), code.functions.end());
+    } else if (name == "data.pkl" || name == "constants.pkl") {
       const auto pickle = zip.read(record);
       const auto bound = detail::torchbind_class_in({reinterpret_cast<const char*>(pickle.data()), pickle.size()});
-      if (!bound.empty()) unsafe.push_back(record.name + ": holds an object of TorchBind class " + bound);
+      if (!bound.empty()) found.unsafe.push_back(record.name + ": holds an object of TorchBind class " + bound);
     }
   }
-  if (!unsafe.empty()) {
-    throw UnsafeError("'" + path + "': refused, as reading it would execute code: " + joined(unsafe));
-  }
-  if (weights_only && !functions.empty()) {
-    throw UnsafeError("'" + path + "': holds more than tensors and primitive values (weights_only): functions " +
-                      joined(functions));
-  }
+  return found;
 }
 
-detail::ByteSource source_of(const RandomAccessFile& file, const std::string& path) {
-  return {path, file.size(), [&file](std::uint64_t offset, void* destination, std::size_t n_bytes) {
-            file.read_at(offset, destination, n_bytes);
-          }};
+void refuse_code(const Code& code, const std::string& path, std::optional<bool> weights_only) {
+  // With `false` what would run is read as data.
+  if (!code.unsafe.empty() && weights_only.value_or(true)) {
+    throw UnsafeError("'" + path + "': refused, as torch::load would execute code: " + joined(code.unsafe) +
+                      "; weights_only = false reads it as data");
+  }
+  if (weights_only.value_or(false) && !code.functions.empty()) {
+    throw UnsafeError("'" + path + "': holds more than tensors and primitive values (weights_only): functions " +
+                      joined(code.functions));
+  }
 }
 
 // torch::load, onto the CPU.
@@ -159,6 +168,39 @@ detail::TorchArchive load_archive(const RandomAccessFile& file, const std::strin
   return archive;
 }
 
+// True where torch::load gives what was asked: not for objects that it would restore by code, nor for storages from
+// other devices, whose origin it forgets (archives of ours keep a list), and which map_location may ask for.
+bool can_torch_load(const detail::Archive& archive, const Code& code, const MapLocation& map_location) {
+  if (archive.format() != detail::ArchiveFormat::libtorch || !code.unsafe.empty()) return false;
+  if (!detail::find_opaque(&archive.root()).empty()) return false;
+  const auto& storages = archive.graph().storages;
+  return archive.is_checkpoint() || (map_location.is_none() && std::all_of(storages.begin(), storages.end(),
+                                                                           [](const detail::StorageInfo& storage) {
+                                                                             return storage.location == "cpu";
+                                                                           }));
+}
+
+Checkpoint load_by_torch(const RandomAccessFile& file, const std::string& path, const MapLocation& map_location) {
+  detail::TorchArchive archive = load_archive(file, path);
+  Value checkpoint(std::move(archive.checkpoint));
+  detail::map_storages(checkpoint, map_location, archive.locations);
+  return std::move(checkpoint.mutable_as<Dict>());
+}
+
+// By our own reader.
+Checkpoint load_by_codec(detail::Archive archive, const RandomAccessFile& file, const std::string& path,
+                         const LoadOptions& options) {
+  if (options.weights_only.value_or(false)) detail::refuse_opaque(archive.graph(), path);
+  std::vector<c10::Storage> storages = detail::read_storages(archive, file, options);
+  const auto context = detail::make_opaque_context(path, archive.take_graph(), std::move(storages));
+  Value value = detail::opened_to_value(context, *context->graph.root);
+  if (!value.is<Dict>()) {
+    throw TypeError("'" + path + "': holds a " + std::string(value.type_name()) + ", and a checkpoint is a dict");
+  }
+  detail::release_unneeded(*context, value);
+  return std::move(value.mutable_as<Dict>());
+}
+
 }  // namespace
 
 TorchCheckpointIO::TorchCheckpointIO() : TorchCheckpointIO(default_storage()) {}
@@ -171,13 +213,7 @@ TorchCheckpointIO::~TorchCheckpointIO() = default;
 
 void TorchCheckpointIO::save_checkpoint(const Checkpoint& checkpoint, const std::string& path,
                                         const std::optional<Dict>& storage_options) {
-  if (storage_options) {
-    throw TypeError(
-        "`Trainer.save_checkpoint(..., storage_options=...)` with `storage_options` arg is not supported for `" +
-        class_name(typeid(*this)) +
-        "`. Please implement your custom `CheckpointIO` to define how you'd like to use "
-        "`storage_options`.");
-  }
+  detail::refuse_storage_options(storage_options, typeid(*this));
   const auto file = storage_->create(path);
   UnfailingWriter writer(*file);
   try {
@@ -191,20 +227,16 @@ void TorchCheckpointIO::save_checkpoint(const Checkpoint& checkpoint, const std:
 }
 
 std::optional<Checkpoint> TorchCheckpointIO::load_checkpoint(const std::string& path, const LoadOptions& options) {
-  std::unique_ptr<RandomAccessFile> file;
-  try {
-    file = storage_->open(path);
-  } catch (const NotFoundError&) {
-    throw NotFoundError("Checkpoint file not found: " + path);
+  const auto file = detail::open_checkpoint_file(*storage_, path);
+  detail::Archive archive = open_archive(*file, path);
+  Code code;
+  if (archive.format() == detail::ArchiveFormat::libtorch) {
+    archive.zip()->verify_all();
+    code = find_code(*archive.zip());
+    refuse_code(code, path, options.weights_only);
   }
-  const detail::ZipReader zip(source_of(*file, path));
-  require_torch_archive(zip, path);
-  zip.verify_all();
-  refuse_code(zip, path, options.weights_only.value_or(false));
-  detail::TorchArchive archive = load_archive(*file, path);
-  Value checkpoint(std::move(archive.checkpoint));
-  detail::map_storages(checkpoint, options.map_location, archive.locations);
-  return std::move(checkpoint.mutable_as<Dict>());
+  if (can_torch_load(archive, code, options.map_location)) return load_by_torch(*file, path, options.map_location);
+  return load_by_codec(std::move(archive), *file, path, options);
 }
 
 void TorchCheckpointIO::remove_checkpoint(const std::string& path) { storage_->remove(path); }

@@ -283,6 +283,7 @@ std::vector<LRScheduler::Field> MultiStepLR::fields() {
   auto save = [this] {
     Dict counts;
     for (const auto& [epoch, count] : milestones_) counts[epoch] = count;
+    counts.set_type(DictType::counter);  // Python calls its elements()
     return Value(std::move(counts));
   };
   auto load = [this](const Value& value, const std::string& name, detail::LoadPlan& plan) {

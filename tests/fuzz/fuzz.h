@@ -16,6 +16,9 @@
 
 namespace ckptio::test {
 
+void fuzz_archive(const std::uint8_t* data, std::size_t n_bytes);
+void fuzz_legacy(const std::uint8_t* data, std::size_t n_bytes);
+void fuzz_pickle(const std::uint8_t* data, std::size_t n_bytes);
 void fuzz_safetensors(const std::uint8_t* data, std::size_t n_bytes);
 void fuzz_zip(const std::uint8_t* data, std::size_t n_bytes);
 

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Zip archives: the structure, and every record by both ways to decompress it.
+// Zip archives: the structure, every record by both ways to decompress it, and the checkpoint in it.
 #include <algorithm>
 #include <optional>
 #include <vector>
 
 #include "ckptio/error.h"
+#include "codec/archive.h"
 #include "codec/checksum.h"
 #include "codec/zip_reader.h"
+#include "fuzz/archive_checks.h"
 #include "fuzz/fuzz.h"
 
 namespace ckptio::test {
@@ -66,6 +68,13 @@ void fuzz_zip(const std::uint8_t* data, std::size_t n_bytes) {
     require(content->size() == record.size, "a record has another size than was said");
     require(!*verified || detail::crc32(0, content->data(), content->size()) == record.crc, "a wrong CRC was accepted");
   }
+  std::optional<detail::Archive> archive;
+  try {
+    archive = detail::Archive::open(fuzz_source(data, n_bytes));
+  } catch (const Error&) {
+    return;
+  }
+  check_archive(*archive);
 }
 
 }  // namespace ckptio::test

@@ -42,5 +42,8 @@ void replay(const std::string& name, const Target& target) {
 
 }  // namespace
 
-TEST_CASE("Fuzz.InputsOfZipAreReadOrRefused", "[fuzz]") { replay("zip", fuzz_zip); }
+TEST_CASE("Fuzz.InputsOfArchiveAreReadOrRefused", "[fuzz]") { replay("archive", fuzz_archive); }
+TEST_CASE("Fuzz.InputsOfLegacyAreReadOrRefused", "[fuzz]") { replay("legacy", fuzz_legacy); }
+TEST_CASE("Fuzz.InputsOfPickleAreReadOrRefused", "[fuzz]") { replay("pickle", fuzz_pickle); }
 TEST_CASE("Fuzz.InputsOfSafetensorsAreReadOrRefused", "[fuzz]") { replay("safetensors", fuzz_safetensors); }
+TEST_CASE("Fuzz.InputsOfZipAreReadOrRefused", "[fuzz]") { replay("zip", fuzz_zip); }

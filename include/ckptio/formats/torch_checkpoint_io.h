@@ -54,13 +54,16 @@ class TorchCheckpointIO : public CheckpointIO {
   void save_checkpoint(const Checkpoint& checkpoint, const std::string& path,
                        const std::optional<Dict>& storage_options = std::nullopt) override;
 
-  // Checks the file's structure and every record's CRC-32, and that reading it executes nothing it carries, before
-  // torch::load sees it. Ignores options.state; the result is always there. Archives of torch::save and of
-  // TorchScript, their data alone, are read too.
+  // Before torch::load sees a file, our own reader has read all of it but the tensors' bytes, within bounds: its
+  // structure and every record's CRC-32, its objects, the tensors' geometry and the sizes of their records, and that
+  // reading it executes nothing it carries. Ignores options.state; the result is always there.
+  // What torch::load cannot do our own reader does: files of Python's torch.save, a map_location for archives that
+  // other programs wrote, and with weights_only = false objects that LibTorch would restore by code, as Opaques.
+  // Archives of torch::save and of TorchScript, their data alone, are read too: a Dict of their attributes.
   // UnsafeError: a class with __setstate__, a TorchBind class, or a default value that is computed when the file is
-  // read; with weights_only = true also any TorchScript function, all of them listed.
-  // CorruptError: not a checkpoint, empty, truncated, altered. UnsupportedError: written by a newer ckptio, or by
-  // Python's torch.save.
+  // read, unless weights_only = false; with weights_only = true also any TorchScript function and any Opaque, all of
+  // them listed. CorruptError: not a checkpoint, empty, truncated, altered, hostile. UnsupportedError: written by a
+  // newer ckptio; a safetensors file. TypeError: a file of Python's whose root is no dict.
   std::optional<Checkpoint> load_checkpoint(const std::string& path, const LoadOptions& options = {}) override;
 
   void remove_checkpoint(const std::string& path) override;

@@ -3,6 +3,7 @@
 
 plain.pt           a module with methods, default arguments and constants, nothing of which runs at load
 setstate.pt        its class has __setstate__, which writes FOLDER/canary
+nested_setstate.pt a module of it within another
 computed_default.pt  reading it evaluates a default argument, which writes FOLDER/canary
 torchbind.pt       holds an object of a TorchBind class
 python.pt          torch.save of a state_dict: no LibTorch archive
@@ -61,6 +62,15 @@ class WithSetState(torch.nn.Module):
         return x * self.weight
 
 
+class AroundSetState(torch.nn.Module):
+    def __init__(self, canary: str):
+        super().__init__()
+        self.inner = WithSetState(canary)
+
+    def forward(self, x):
+        return self.inner(x)
+
+
 class WithDefault(torch.nn.Module):
     def __init__(self):
         super().__init__()
@@ -89,6 +99,7 @@ plain = Plain()
 torch.jit.script(plain).save(os.path.join(FOLDER, "plain.pt"))
 torch.save(plain.state_dict(), os.path.join(FOLDER, "python.pt"))
 torch.jit.script(WithSetState(CANARY)).save(os.path.join(FOLDER, "setstate.pt"))
+torch.jit.script(AroundSetState(CANARY)).save(os.path.join(FOLDER, "nested_setstate.pt"))
 torch.jit.script(WithDefault()).save(os.path.join(FOLDER, "default.pt"))
 expression = f'int(torch.from_file("{CANARY}", True, 4)[0])'
 rewrite(os.path.join(FOLDER, "default.pt"), os.path.join(FOLDER, "computed_default.pt"), b"31415", expression.encode())

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include "ckptio/formats/python_checkpoint_io.h"
 #include "ckptio/formats/torch_checkpoint_io.h"
 #include "support/catch.h"
 #include "support/python.h"
@@ -52,9 +53,25 @@ TEST_CASE("TorchScript archives are read as data, and refused where reading woul
     CHECK_THROWS_WITH(archives.load("plain.pt", {.weights_only = true}),
                       ContainsSubstring("Plain.forward") && ContainsSubstring("BatchNorm1d._check_input_dim"));
   }
-  SECTION("a file of Python's torch.save is named as one") {
-    CHECK_THROWS_AS(archives.load("python.pt"), UnsupportedError);
-    CHECK_THROWS_WITH(archives.load("python.pt"), ContainsSubstring("Python's torch.save"));
+  SECTION("with weights_only = false, one whose class has __setstate__ is read as data") {
+    const auto loaded = archives.load("nested_setstate.pt", {.weights_only = false});
+    const auto& opaque = loaded->at("inner").as<Opaque>();
+    CHECK_THAT(opaque.class_name(), ContainsSubstring("WithSetState"));
+    CHECK(opaque.state().at(0) == Value(torch::ones(2)));
+    CHECK_THROWS_AS(archives.load("nested_setstate.pt"), UnsafeError);
+    CHECK_THROWS_AS(archives.load("nested_setstate.pt", {.weights_only = true}), UnsafeError);
+  }
+  SECTION("with weights_only = false, one whose default argument is computed is a Dict of its attributes") {
+    CHECK(archives.load("computed_default.pt", {.weights_only = false})->contains("training"));
+  }
+  SECTION("map_location by a function moves the tensors of a foreign archive") {
+    const auto loaded = archives.load("plain.pt", {.map_location = [](const std::string&) { return "meta"; }});
+    CHECK(loaded->at("fc").at("weight").as<at::Tensor>().is_meta());
+    CHECK(loaded->at("scale") == 0.5);
+  }
+  SECTION("a file of Python's torch.save is read as PythonCheckpointIO does") {
+    const auto loaded = archives.load("python.pt");
+    CHECK(*loaded == *PythonCheckpointIO().load_checkpoint(archives.folder / "python.pt"));
   }
   CHECK_FALSE(archives.canary());
 }

@@ -461,7 +461,7 @@ TEST_CASE("A view in a structure must be inside its tensor", "[safetensors]") {
   CHECK_THAT(error(R"("float32",0,[1])"), ContainsSubstring("ckptio.structure"));
 }
 
-TEST_CASE("storage_options are a TypeError, even empty ones", "[safetensors]") {
+TEST_CASE("storage_options for safetensors are a TypeError, even empty ones", "[safetensors]") {
   Memory memory;
   CHECK_THROWS_WITH(memory.io.save_checkpoint({}, kPath, Dict{}), ContainsSubstring("`SafetensorsCheckpointIO`"));
   CHECK_THROWS_AS(memory.io.save_checkpoint({}, kPath, Dict{}), TypeError);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "formats/refuse_opaque.h"
+#include "codec/refuse_opaque.h"
 
 #include <algorithm>
 
