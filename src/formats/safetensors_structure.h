@@ -23,8 +23,10 @@ inline constexpr std::size_t kMaxStructureDepth = 500;
 // A few bytes of text can make a value of some hundred. Real checkpoints have a few for each parameter.
 inline constexpr std::size_t kMaxStructureValues = 1'000'000;
 
-// To and from decimal digits takes time with the square of their number; Python's limit for the same reason.
-inline constexpr std::size_t kMaxIntegerDigits = 4300;
+// Integers beyond 64 bits are decimal digits, whose reading takes time with the square of their number: a file of such
+// must be read in seconds. 2^990 has fewer.
+inline constexpr std::size_t kMaxIntegerDigits = 300;
+inline constexpr std::size_t kMaxIntegerBytes = 124;
 
 inline constexpr std::string_view kHexDigits = "0123456789abcdef";
 

@@ -186,7 +186,7 @@ class StructureHandler final : public JsonHandler {
   }
 
   static Value integer(const std::string& digits) {
-    if (digits.size() > 2 * kMaxIntegerDigits) throw ValueError("an integer of too many digits");
+    if (digits.size() > kMaxIntegerDigits) throw ValueError("an integer of too many digits");
     const BigInt number(digits);
     if (const auto small = number.to_int64()) return *small;
     return number;

@@ -143,10 +143,9 @@ class StructureDraft::Writer {
   }
 
   std::string big_int(const BigInt& number, const Value& value) {
-    // Less than half a byte for each digit.
-    if (number.twos_complement().size() > kMaxIntegerDigits / 2) {
-      problems_.of_value.push_back(value.path() + " (an integer of more than " + std::to_string(kMaxIntegerDigits) +
-                                   " digits)");
+    if (number.twos_complement().size() > kMaxIntegerBytes) {
+      problems_.of_value.push_back(value.path() + " (an integer of more than " + std::to_string(8 * kMaxIntegerBytes) +
+                                   " bits)");
       return "null";
     }
     return tagged("$int", json_quote(number.to_string()));

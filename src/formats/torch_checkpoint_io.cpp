@@ -88,7 +88,8 @@ detail::Archive open_archive(const RandomAccessFile& file, const std::string& pa
   detail::ByteSource source = detail::source_of(file, path);
   const auto format = detail::sniff_format(source);
   if (format == detail::ArchiveFormat::python) {
-    for (const auto& record : detail::ZipReader(source).records()) {
+    const detail::ZipReader zip(source);
+    for (const auto& record : zip.records()) {
       if (name_in_archive(record) == "model.json") {
         throw UnsupportedError("'" + path + "': an archive of LibTorch before 1.4");
       }

@@ -373,6 +373,21 @@ TEST_CASE("Nesting beyond the limit is refused, and up to it comes back", "[safe
   CHECK_THAT(save_error<ValueError>(nested(500)), ContainsSubstring("nested deeper than 500 levels"));
 }
 
+TEST_CASE("Integers of up to 992 bits come back, larger ones are refused", "[safetensors]") {
+  const auto power_of_two = [](std::size_t exponent) {
+    std::vector<std::uint8_t> octets(exponent / 8 + 1);
+    octets.back() = static_cast<std::uint8_t>(1u << (exponent % 8));
+    return BigInt::from_twos_complement(octets);
+  };
+  Memory memory;
+  const Checkpoint largest{{"x", power_of_two(990)}};
+  CHECK(memory.round_trip(largest) == largest);
+  CHECK_THAT(save_error<ValueError>({{"x", power_of_two(992)}}),
+             ContainsSubstring("checkpoint['x'] (an integer of more than 992 bits)"));
+  CHECK_THAT(structure_error("{\"version\":1,\"checkpoint\":{\"x\":{\"$int\":\"" + std::string(301, '9') + "\"}}}"),
+             ContainsSubstring("too many digits"));
+}
+
 TEST_CASE("Metadata that are given are in the file, and are read", "[safetensors]") {
   Memory memory({.metadata = {{"format", "pt"}, {"note", "\xc3\xa9"}}});
   const std::string bytes = memory.saved({{"w", torch::tensor({1}, torch::kByte)}});
