@@ -99,7 +99,7 @@ OptimizersAndSchedulers make_optimizer(const std::string& name, const std::vecto
     ReduceLROnPlateauOptions options;
     options.factor = 0.5;
     options.patience = 0;
-    options.threshold = 0.5;
+    options.threshold = 0.9;
     return {{sgd}, {{std::make_shared<ReduceLROnPlateau>(*sgd, options), {.monitor = "val_loss"}}}};
   }
   if (name == "mlp_sgd_lambda") {
