@@ -5,11 +5,12 @@ lightning_twin.py write FOLDER  trains every case without a break, and leaves in
                                 the start), epoch.ckpt, mid.ckpt and after.ckpt (saved by Lightning on the way) and
                                 run.pt (every loss, and the model's output at the end)
 lightning_twin.py check FOLDER  goes on from the checkpoints of the same names that C++ left in FOLDER/<case>/cpp, and
-                                compares with the losses that C++ went on with
+                                compares with the losses that C++ went on with; loads its weights alone
 
 A batch is known by its index, since Lightning's plain loader begins anew where a run is resumed in the middle of an
 epoch: only its count goes on.
 """
+import logging
 import pathlib
 import sys
 import warnings
@@ -21,6 +22,7 @@ from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader
 
 warnings.simplefilter("ignore")
+logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
 N_BATCHES, N_EPOCHS, MID_STEP = 8, 4, 11
 DTYPE = torch.float64  # so that 1e-6 is about the state that is restored, and not about the order of sums
 
@@ -78,9 +80,20 @@ CASES = {
     "mlp_lbfgs_constant": ("mlp", "LBFGS", dict(lr=0.1, max_iter=3, history_size=4), "ConstantLR",
                            dict(factor=0.5, total_iters=2), {}),
     "mlp_sgd_plateau": ("mlp", "SGD", dict(lr=0.1), "ReduceLROnPlateau",
-                        dict(factor=0.5, patience=0, threshold=0.5), {"monitor": "val_loss"}),
+                        dict(factor=0.5, patience=0, threshold=0.9), {"monitor": "val_loss"}),
     "mlp_adam_warm_restarts": ("mlp", "Adam", dict(lr=1e-2), "CosineAnnealingWarmRestarts", dict(T_0=2, T_mult=2), {}),
+    "mlp_sgd_lambda": ("mlp", "SGD", dict(lr=0.1, momentum=0.9, nesterov=True), "LambdaLR",
+                       dict(lr_lambda=lambda epoch: 1 / (1 + epoch)), {}),
+    "mlp_adamw_sequential": ("mlp", "AdamW", dict(lr=1e-2), "SequentialLR", dict(milestones=[4]), {"interval": "step"}),
 }
+FIRST_AFTER = {"epoch": (1, 8, 0), "mid": (1, 11, 3), "after": (1, 8, 0)}  # epoch, global_step, batch_idx
+
+
+def make_scheduler(optimizer, name, options):
+    if name != "SequentialLR":
+        return getattr(lr_scheduler, name)(optimizer, **options)
+    parts = [lr_scheduler.LinearLR(optimizer, 0.1, 1.0, 4), lr_scheduler.MultiStepLR(optimizer, [5, 9], 0.5)]
+    return lr_scheduler.SequentialLR(optimizer, parts, **options)
 
 
 class Module(pl.LightningModule):
@@ -105,7 +118,7 @@ class Module(pl.LightningModule):
     def configure_optimizers(self):
         _, optimizer, options, scheduler, scheduler_options, lightning = CASES[self.hparams.case]
         optimizer = getattr(torch.optim, optimizer)(self.parameters(), **options)
-        scheduler = getattr(lr_scheduler, scheduler)(optimizer, **scheduler_options)
+        scheduler = make_scheduler(optimizer, scheduler, scheduler_options)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **lightning}}
 
 
@@ -120,6 +133,20 @@ class SaveOnTheWay(pl.Callback):
     def on_train_epoch_end(self, trainer, module):
         if trainer.current_epoch == 0:
             trainer.save_checkpoint(self.folder / "epoch.ckpt")
+
+
+class NoteFirst(pl.Callback):
+    """Where Lightning's progress stands when the first batch begins."""
+    first = None
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.first = self.first or (trainer.current_epoch, trainer.global_step, batch_idx)
+
+
+def output_of(module):
+    module.eval()
+    with torch.no_grad():
+        return module(X[0])
 
 
 def loader():
@@ -141,11 +168,11 @@ def write(root):
         folder.mkdir(parents=True)
         module = Module(case)
         torch.save(module.state_dict(), folder / "init.pt")
+        initial_output = output_of(module)
+        module.train()
         fit(module, N_EPOCHS, [SaveOnTheWay(folder)])
-        module.eval()
-        with torch.no_grad():
-            output = module(X[0])
-        torch.save({"losses": module.losses, "output": output, "state_dict": module.state_dict()}, folder / "run.pt")
+        torch.save({"losses": module.losses, "initial_output": initial_output, "output": output_of(module)},
+                   folder / "run.pt")
         fit(Module(case), 1).save_checkpoint(folder / "after.ckpt")
 
 
@@ -161,10 +188,14 @@ def check(root):
         folder = root / case / "cpp"
         run = torch.load(folder / "run.ckpt", weights_only=True)
         for name in ("epoch", "mid", "after"):
+            if (case, name) == ("mlp_sgd_plateau", "mid"):
+                continue  # Lightning leaves its step out at the end of an epoch that it resumed in the middle
             where = f"{case}: {name}.ckpt"
             path = folder / f"{name}.ckpt"
             module = Module(case)
-            trainer = fit(module, N_EPOCHS, ckpt_path=path)
+            note = NoteFirst()
+            trainer = fit(module, N_EPOCHS, [note], ckpt_path=path)
+            assert note.first == FIRST_AFTER[name], f"{where}: the first batch: {note.first}"
             compare_losses(where, module.losses, run["losses_after"][name])
             assert trainer.global_step == run["global_step"], f"{where}: global_step {trainer.global_step}"
             assert trainer.current_epoch == N_EPOCHS, f"{where}: current_epoch {trainer.current_epoch}"
@@ -173,10 +204,11 @@ def check(root):
             assert len(saved["optimizer_states"]) == len(saved["lr_schedulers"]) == 1, f"{where}: {optimizer}"
         loaded = Module.load_from_checkpoint(folder / "after_all.ckpt")
         assert loaded.hparams.case == case and loaded.hparams.net_width == 12, f"{case}: {loaded.hparams}"
-        loaded.eval()
-        with torch.no_grad():
-            difference = (loaded(X[0]) - run["output"]).abs().max().item()
-        assert difference <= 1e-12, f"{case}: the loaded model's output differs by {difference}"
+        twin = Module(case)
+        twin.load_state_dict(torch.load(folder / "weights.pt", weights_only=True), strict=True)
+        for module in (loaded, twin):
+            difference = (output_of(module) - run["output"]).abs().max().item()
+            assert difference <= 1e-12, f"{case}: the loaded model's output differs by {difference}"
 
 
 if __name__ == "__main__":
