@@ -92,7 +92,9 @@ Object* GraphBuilder::make_int(std::string twos_complement) {
 }
 
 Object* GraphBuilder::make_string(std::string utf8) {
-  if (const std::size_t n_valid = valid_prefix(utf8); n_valid != utf8.size()) {
+  // TorchScript's strings are octets of any kind.
+  const bool is_any = dialect() == PickleDialect::libtorch;
+  if (const std::size_t n_valid = is_any ? utf8.size() : valid_prefix(utf8); n_valid != utf8.size()) {
     fail("byte " + std::to_string(n_valid) + " of the string is no UTF-8");
   }
   charge(heap_bytes(utf8));

@@ -327,7 +327,25 @@ Object* rebuild_compressed(GraphBuilder& builder, LayoutKind layout, const std::
   return make_tensor(builder, std::move(tensor));
 }
 
+// LibTorch's form of the same: (c10::Layout, sizes, requires_grad, indices, values, hooks), or two tensors of indices.
+Object* rebuild_libtorch_sparse(GraphBuilder& builder, const std::vector<Object*>& items) {
+  constexpr std::int64_t kSparse = 1, kSparseCsr = 2;
+  const Arguments args(builder, items, 6, 7);
+  const auto layout = args.get<std::int64_t>(0, "layout");
+  Object* object = nullptr;
+  if (layout == kSparse && items.size() == 6) {
+    object = rebuild_coo(builder, {items[3], items[4], items[1]});
+  } else if (layout == kSparseCsr && items.size() == 7) {
+    object = rebuild_compressed(builder, LayoutKind::sparse_csr, {items[3], items[4], items[5], items[1]});
+  } else {
+    args.fail(0, "layout of a sparse tensor");
+  }
+  object->get<ObjectTensor>()->requires_grad = args.get<bool>(2, "requires_grad");
+  return object;
+}
+
 Object* rebuild_sparse(GraphBuilder& builder, const std::vector<Object*>& items) {
+  if (builder.dialect() == PickleDialect::libtorch && items.size() != 2) return rebuild_libtorch_sparse(builder, items);
   const Arguments args(builder, items, 2, 2);
   const auto layout = args.get<LayoutKind>(0, "layout");
   const std::vector<Object*>& data = args.get<ObjectTuple>(1, "tuple of parts").items;

@@ -93,9 +93,27 @@ std::vector<ScriptModule> resolve_objects(ObjectGraph& graph, const Classes& cla
   return modules;
 }
 
+// Tensors on the meta device, which LibTorch writes with an empty record, have no storage.
+void resolve_meta(ObjectGraph& graph) {
+  const auto is_meta = [&](std::uint32_t storage) { return graph.storages[storage].location == "meta"; };
+  for (Object& object : graph.objects) {
+    auto* tensor = object.get<ObjectTensor>();
+    if (tensor == nullptr || tensor->form != ObjectTensor::Form::dense) continue;
+    if (tensor->storage == ObjectTensor::kNoStorage || !is_meta(tensor->storage)) continue;
+    tensor->form = ObjectTensor::Form::meta;
+    tensor->storage = ObjectTensor::kNoStorage;
+    tensor->offset = 0;
+    tensor->conj = tensor->neg = false;
+  }
+  for (StorageInfo& storage : graph.storages) {
+    if (storage.location == "meta") storage.n_bytes = 0;
+  }
+}
+
 void check_constants(const ZipReader& zip, const std::string& prefix, bool is_big_endian) {
   ArchiveContents constants;
   read_pickle_record(zip, require_record(zip, prefix, "constants.pkl"), PickleDialect::libtorch, constants.graph);
+  resolve_meta(constants.graph);
   find_storages(zip, prefix + "constants/", is_big_endian, 0, constants);
 }
 
@@ -167,6 +185,7 @@ ArchiveContents read_libtorch_file(const ZipReader& zip) {
     read_pickle_record(zip, require_record(zip, prefix, "data.pkl"), PickleDialect::libtorch, contents.graph);
     contents.script_modules = resolve_objects(contents.graph, classes, zip.source());
   }
+  resolve_meta(contents.graph);
   contents.is_checkpoint = decode_checkpoint(contents.graph, zip.source());
   find_storages(zip, prefix + "data/", is_big, 0, contents);
   check_constants(zip, prefix, is_big);

@@ -32,7 +32,7 @@ struct ObjectBigInt {
   std::string twos_complement;  // outside int64; shortest form, least significant byte first
 };
 struct ObjectString {
-  std::string utf8;  // Python's utf-8 'surrogatepass': may hold encoded lone surrogates
+  std::string utf8;  // Python's utf-8 'surrogatepass': may hold encoded lone surrogates; LibTorch's: any octets
 };
 struct ObjectBytes {
   std::string octets;

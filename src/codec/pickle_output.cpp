@@ -4,7 +4,9 @@
 #include <bit>
 
 #include "ckptio/error.h"
+#include "codec/graph_builder.h"
 #include "codec/python2_names.h"
+#include "codec/zip_directory.h"
 
 namespace ckptio::detail {
 namespace {
@@ -62,6 +64,9 @@ void PickleOutput::real(double value) {
 }
 
 void PickleOutput::text(std::string_view utf8) {
+  if (!is_utf8(std::string(utf8))) {
+    throw UnsupportedError("a string that is no UTF-8 cannot be written, Python has none: " + quote_name(utf8));
+  }
   const bool is_short = utf8.size() <= 0xFFFFFFFF;
   opcode(is_short ? kBinUnicode : kBinUnicode8);
   little_endian(utf8.size(), is_short ? 4 : 8);

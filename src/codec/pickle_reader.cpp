@@ -566,6 +566,12 @@ void PickleMachine::push_opaque(ObjectOpaque::Make make, Object* callable, Objec
 
 void PickleMachine::call(Object* callable, Object* args) {
   require_callable(callable);
+  // LibTorch gives the class of an enum its value as it is.
+  const auto* global = callable->get<ObjectGlobal>();
+  if (global != nullptr && builder_.dialect() == PickleDialect::libtorch && is_libtorch_class(global->module) &&
+      !args->is<ObjectTuple>()) {
+    args = builder_.make_tuple({args});
+  }
   if (!args->is<ObjectTuple>()) {
     builder_.fail("arguments that are " + describe_object(*args) + " found, a tuple expected");
   }

@@ -165,6 +165,7 @@ detail::TorchArchive load_archive(const RandomAccessFile& file, const std::strin
     reader.rethrow();
     throw CorruptError("'" + path + "': LibTorch cannot read it: " + error.what());
   }
+  reader.rethrow();  // LibTorch goes on after some reads that fail
   return archive;
 }
 
