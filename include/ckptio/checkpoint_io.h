@@ -21,6 +21,7 @@
 
 #include "ckptio/error.h"
 #include "ckptio/map_location.h"
+#include "ckptio/save_future.h"
 #include "ckptio/value.h"
 
 namespace ckptio {
@@ -75,6 +76,16 @@ class CheckpointIO {
 
   // True if load_checkpoint needs options.state. The default implementation says false.
   virtual bool requires_state_on_load() const { return false; }
+
+  // As save_checkpoint, but may return while the save goes on. Until the future is Staged the checkpoint's tensors
+  // must not change (its containers and plain values may); to have it wait for that too, call save_checkpoint. What
+  // goes wrong after the return is thrown by the future's wait(), or else by the plugin's next call or teardown.
+  // The default implementation saves before it returns.
+  virtual SaveFuture async_save_checkpoint(const Checkpoint& checkpoint, const std::string& path,
+                                           const std::optional<Dict>& storage_options = std::nullopt);
+
+  // True if async_save_checkpoint returns before the checkpoint is Staged. The default implementation says false.
+  virtual bool saves_asynchronously() const { return false; }
 
   // Finishes what is pending and lets go of resources; the Trainer calls it after each run, failed ones too. The
   // plugin may be used again afterwards. The default implementation does nothing.

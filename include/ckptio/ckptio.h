@@ -11,6 +11,7 @@
 #include "ckptio/lr_scheduler.h"
 #include "ckptio/map_location.h"
 #include "ckptio/rng_state.h"
+#include "ckptio/save_future.h"
 #include "ckptio/state.h"
 #include "ckptio/storage/local_storage.h"
 #include "ckptio/storage/memory_storage.h"

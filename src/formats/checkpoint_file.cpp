@@ -7,6 +7,7 @@
 #include <cstring>
 #include <vector>
 
+#include "async/written_signal.h"
 #include "ckptio/error.h"
 
 namespace ckptio::detail {
@@ -68,6 +69,11 @@ ByteSource source_of(const RandomAccessFile& file, const std::string& path) {
   return {path, file.size(), [ahead](std::uint64_t offset, void* destination, std::size_t n_bytes) {
             ahead->read(offset, destination, n_bytes);
           }};
+}
+
+void commit(WritableFile& file) {
+  signal_written();
+  file.commit();
 }
 
 void refuse_storage_options(const std::optional<Dict>& storage_options, const std::type_info& plugin) {

@@ -20,6 +20,9 @@ std::unique_ptr<RandomAccessFile> open_checkpoint_file(const StorageBackend& sto
 // file in one piece. One thread at a time.
 ByteSource source_of(const RandomAccessFile& file, const std::string& path);
 
+// Commits what was written, after telling whoever times the save that only this is left.
+void commit(WritableFile& file);
+
 // Lightning's TypeError if any are given. `plugin`: typeid(*this).
 void refuse_storage_options(const std::optional<Dict>& storage_options, const std::type_info& plugin);
 

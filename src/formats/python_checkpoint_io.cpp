@@ -154,7 +154,7 @@ void PythonCheckpointIO::save_value(const Value& value, const std::string& path)
     const auto file = options_.storage->create(path);
     RecordWriter writer(*file);
     append_records(writer, layout, builder.storages());
-    file->commit();
+    detail::commit(*file);
   } catch (const c10::Error& error) {  // of a device that does not give its bytes
     throw ValueError("cannot save '" + path + "': " + error.what_without_backtrace());
   }

@@ -125,7 +125,7 @@ void write(const Draft& draft, StorageBackend& storage, const std::string& path)
   writer.append(layout.head.data(), layout.head.size());
   for (const std::size_t index : layout.order) writer.append(draft.tensors[index].tensor);
   writer.flush();
-  file->commit();
+  detail::commit(*file);
 }
 
 // The tensors of a file, by name.

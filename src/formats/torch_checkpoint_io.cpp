@@ -224,7 +224,7 @@ void TorchCheckpointIO::save_checkpoint(const Checkpoint& checkpoint, const std:
     throw ValueError("cannot save '" + path + "': LibTorch cannot write it: " + error.what_without_backtrace());
   }
   writer.rethrow();
-  file->commit();
+  detail::commit(*file);
 }
 
 std::optional<Checkpoint> TorchCheckpointIO::load_checkpoint(const std::string& path, const LoadOptions& options) {
