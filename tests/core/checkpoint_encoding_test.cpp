@@ -119,6 +119,8 @@ TEST_CASE("What is encoded within what is encoded is decoded, and what is shared
   CHECK(decoded(tagged("ordered_dict", {dict({str("w"), list({tagged("bytes", {str("a")})})}),
                                         dict({str("m"), tagged("device", {str("cpu")})})})) ==
         "odict{'w': [b'a']}+{'m': device(cpu)}");
+  CHECK(decoded(tagged("tuple", {tuple({str("ckptio.bytes"), tagged("bytes", {str("a")})})})) ==
+        "('ckptio.bytes', b'a')");
   const std::string one = tagged("set", {list({integer(1)})}) + "q\1";
   CHECK(decoded(list({one, "h\1"})) == "[#1=set{1}, #1]");
   // A list within itself.
@@ -169,6 +171,10 @@ TEST_CASE("A view that does not fit its storage is refused", "[libtorch]") {
   ViewFields fields;
   fields.offset = integer(10);  // its last element is the storage's
   CHECK(refused(view(fields)).empty());
+  ViewFields empty;
+  empty.sizes = list({integer(0), integer(1)});
+  empty.offset = integer(16);  // the storage's end
+  CHECK(refused(view(empty)).empty());
   const std::string does_not_fit = "does not fit its storage", impossible = "impossible geometry";
   std::string expected = does_not_fit;
   SECTION("by its offset") { fields.offset = integer(11); }
@@ -234,14 +240,25 @@ TEST_CASE("A storage by itself has the dtype that it was saved with, or none", "
 }
 
 TEST_CASE("Storages have the devices that they were saved from, in the order of first appearance", "[libtorch]") {
-  LibTorchArchive source = archive_of(list({tagged("ordered_dict", {dict({str("a"), floats("1", 1)}), "}"}),
-                                            floats("0", 1), floats("1", 1), tuple({floats("2", 1)})}),
-                                      {str("ckptio_locations"), list({str("cuda:1"), str("cpu"), str("cuda:0")})});
-  source.storages = {{"data/0", "0000"}, {"data/1", "1111"}, {"data/2", "2222"}};
-  const Archive archive = source.open();
-  std::string found;
-  for (const StorageInfo& storage : archive.graph().storages) found += storage.key + " " + storage.location + " ";
-  CHECK(found == "1 cuda:1 0 cpu 2 cuda:0 ");
+  const std::string ordered =
+      tagged("ordered_dict", {dict({str("a"), floats("1", 1)}), dict({str("m"), floats("3", 1)})});
+  const std::string alone = tagged("storage", {floats("4", 1), str("")});
+  const std::string all = list({ordered, floats("0", 1), floats("1", 1), tuple({alone, floats("2", 1)})});
+  const auto locations = [&](const std::vector<std::string>& saved) {
+    LibTorchArchive source = archive_of(all, {str("ckptio_locations"), list(saved)});
+    source.storages.clear();
+    for (int i = 0; i < 5; ++i) source.storages.emplace_back("data/" + std::to_string(i), "1234");
+    const Archive archive = source.open();
+    std::string found;
+    for (const StorageInfo& storage : archive.graph().storages) found += storage.key + " " + storage.location + ", ";
+    return found;
+  };
+  CHECK(locations({str("cuda:1"), str("cuda:3"), str("cpu"), str("cuda:4"), str("cuda:2")}) ==
+        "1 cuda:1, 3 cuda:3, 0 cpu, 4 cuda:4, 2 cuda:2, ");
+  SECTION("those that the list does not reach, or names by no string, keep theirs") {
+    CHECK(locations({str("cuda:1"), integer(1)}) == "1 cuda:1, 3 cpu, 0 cpu, 4 cpu, 2 cpu, ");
+    CHECK(locations({}) == "1 cpu, 3 cpu, 0 cpu, 4 cpu, 2 cpu, ");
+  }
 }
 
 TEST_CASE("A format version that we do not know, or that is none, is refused", "[libtorch]") {
