@@ -233,6 +233,10 @@ TEST_CASE("A storage by itself has the dtype that it was saved with, or none", "
   CHECK_FALSE(typed.graph().storages[0].untyped);
   const Archive untyped = archive_of(saved("")).open();
   CHECK(untyped.graph().storages[0].untyped);
+  ViewFields of_floats{eight_floats(), str("uint8"), list({integer(32)}), list({integer(1)}), integer(0), kFalse};
+  const Archive shared = archive_of(tagged("storage", {view(of_floats), str("float32")})).open();
+  CHECK(value_of(shared).get<ObjectStorage>()->storage == 0);
+  CHECK(shared.graph().storages[0].dtype == DType::float32);
   octets.storage = storage("ByteStorage", "0", 30);
   octets.sizes = integers({30});
   CHECK_THAT(refused(saved("float32")), ContainsSubstring("no whole number"));
