@@ -9,6 +9,7 @@ extern "C" const char* __tsan_default_suppressions() {
       // thread than the one that threw, destroys it.
       "race:std::__exception_ptr::exception_ptr::_M_release\n"
       "race:__cxa_end_catch\n"
+      "race:ckptio::Error::~Error\n"
       "race:std::runtime_error::~runtime_error\n";
 }
 #endif
