@@ -64,6 +64,21 @@ void CheckpointBook::load(BookPage page) {
   recount();
 }
 
+void CheckpointBook::drop(const std::string& path) {
+  BookPage& page = settled_;
+  if (std::erase_if(page.best_k_models, [&](const auto& model) { return model.first == path; }) == 0) return;
+  const bool is_empty = page.best_k_models.empty();
+  if (page.best_model_path == path) {
+    page.best_model_path = is_empty ? "" : page.best_k_models[best_of(page)].first;
+    page.best_model_score = is_empty ? std::nullopt : std::optional(page.best_k_models[best_of(page)].second);
+  }
+  if (page.kth_best_model_path == path) {
+    page.kth_best_model_path = is_empty ? "" : page.best_k_models[worst_of(page)].first;
+    page.kth_value = is_empty ? std::nullopt : std::optional(page.best_k_models[worst_of(page)].second);
+  }
+  recount();
+}
+
 void CheckpointBook::recount() {
   page_ = settled_;
   for (const SaveEntry& entry : open_) page_ = apply(std::move(page_), entry);

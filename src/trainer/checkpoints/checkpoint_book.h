@@ -82,6 +82,8 @@ class CheckpointBook {
 
   // Forgets open saves.
   void load(BookPage page);
+  // The checkpoint is there no longer: it does not count among the best. Requires: no open saves.
+  void drop(const std::string& path);
 
  private:
   BookPage apply(BookPage page, const SaveEntry& entry) const;
