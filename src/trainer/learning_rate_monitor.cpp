@@ -99,18 +99,17 @@ void LearningRateMonitor::on_train_start(Trainer& trainer, TrainingModule&) {
   }
 }
 
-void LearningRateMonitor::on_train_epoch_start(Trainer& trainer, TrainingModule&) {
+void LearningRateMonitor::on_train_epoch_start(Trainer& trainer, TrainingModule& module) {
   if (options_.logging_interval == "step") return;
-  write(trainer, options_.logging_interval ? "any" : "epoch", trainer.global_step());
+  write(trainer, module, options_.logging_interval ? "any" : "epoch");
 }
 
-// The step that begins is the next one to be counted, and its metrics are written under that number.
-void LearningRateMonitor::on_train_batch_start(Trainer& trainer, TrainingModule&, std::int64_t) {
+void LearningRateMonitor::on_train_batch_start(Trainer& trainer, TrainingModule& module, std::int64_t) {
   if (options_.logging_interval == "epoch") return;
-  const std::int64_t step = trainer.global_step() + 1;
-  if (step % trainer.options().log_every_n_steps != 0 || step == written_step_) return;
+  const std::int64_t step = trainer.global_step();
+  if ((step + 1) % trainer.options().log_every_n_steps != 0 || step == written_step_) return;
   written_step_ = step;
-  write(trainer, options_.logging_interval ? "any" : "step", step);
+  write(trainer, module, options_.logging_interval ? "any" : "step");
 }
 
 std::map<std::string, double> LearningRateMonitor::stats(const Trainer& trainer, const std::string& interval) const {
@@ -128,10 +127,12 @@ std::map<std::string, double> LearningRateMonitor::stats(const Trainer& trainer,
   return stats;
 }
 
-void LearningRateMonitor::write(const Trainer& trainer, const std::string& interval, std::int64_t step) const {
+// The metrics of the step that begins are written under the number of steps before it.
+void LearningRateMonitor::write(const Trainer& trainer, TrainingModule& module, const std::string& interval) const {
   const auto latest = stats(trainer, interval);
   if (latest.empty()) return;
-  for (const auto& logger : trainer.loggers()) logger->log_metrics(latest, step);
+  for (const auto& [name, rate] : latest) module.log(name, rate, {.logger = false});
+  for (const auto& logger : trainer.loggers()) logger->log_metrics(latest, trainer.global_step());
 }
 
 }  // namespace ckptio
