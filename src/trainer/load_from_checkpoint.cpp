@@ -16,10 +16,25 @@ constexpr const char* kHyperParameters = "hyper_parameters";
 
 std::string class_name(const torch::nn::Module& module) { return c10::demangle(typeid(module).name()); }
 
-// A dictionary of tensors, or what Lightning and the Trainer write.
-const Dict& state_in(const Checkpoint& checkpoint, const LoadWeightsOptions& options) {
+// LibTorch's archives of modules have a dictionary for each child.
+void flatten(const Dict& dict, const std::string& prefix, Dict& out) {
+  for (const auto& [key, value] : dict) {
+    const std::string name = prefix + (key.is<std::string>() ? key.as<std::string>() : to_string(key));
+    if (value.is<Dict>()) {
+      flatten(value.as<Dict>(), name + ".", out);
+    } else {
+      out[name] = value;
+    }
+  }
+}
+
+// The state_dict in what Lightning and the Trainer write, or all that there is.
+Dict state_in(const Checkpoint& checkpoint, const LoadWeightsOptions& options) {
   const Value* state = checkpoint.find(options.key);
-  return state != nullptr && state->is<Dict>() ? state->as<Dict>() : checkpoint;
+  if (state != nullptr && state->is<Dict>()) return state->as<Dict>();
+  Dict all;
+  flatten(checkpoint, "", all);
+  return all;
 }
 
 const std::string& replacement_of(const LoadWeightsOptions& options) {
@@ -107,7 +122,7 @@ void detail::apply_checkpoint(torch::nn::Module& module, Checkpoint& checkpoint,
     if (trained->hyper_parameters().empty()) trained->save_hyperparameters(hyper_parameters);
     trained->on_load_checkpoint(checkpoint);
   }
-  const Dict& state = state_in(checkpoint, options);
+  const Dict state = state_in(checkpoint, options);
   move_to_tensors(module, state);
   apply_weights(module, state, path, options);
 }

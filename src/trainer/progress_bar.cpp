@@ -140,19 +140,16 @@ void ProgressBar::begin_evaluation(const Trainer& trainer, const char* title) {
   advance_evaluation(trainer, -1);
 }
 
-// The first validation's end shows how long the next ones are.
 void ProgressBar::advance_evaluation(const Trainer& trainer, std::int64_t batch_idx) {
   if (!evaluation_) return;
   evaluation_->n_done = batch_idx + 1;
-  const auto known = n_batches_.find(evaluation_->title);
-  draw_if_due(trainer, *evaluation_, known == n_batches_.end() ? std::nullopt : std::optional(known->second));
+  draw_if_due(trainer, *evaluation_, trainer.n_eval_batches());
 }
 
 void ProgressBar::end_evaluation(const Trainer& trainer) {
   if (!evaluation_) return;
   const Bar bar = *evaluation_;
   evaluation_.reset();
-  n_batches_[bar.title] = bar.n_done;
   if (trainer.stage() == "fit") {
     if (terminal_ && training_ && !training_->title.empty()) draw(trainer, *training_, trainer.n_train_batches());
     return;

@@ -64,7 +64,7 @@ class CSVLogger : public Logger {
   CSVLoggerOptions options_;
   detail::LogFolder folder_;
   std::unique_ptr<detail::CsvFile> file_;
-  std::int64_t flushed_step_ = 0;
+  std::int64_t flushed_step_ = -1;
 };
 
 }  // namespace ckptio

@@ -41,7 +41,8 @@ struct LoadWeightsOptions {
   std::optional<bool> weights_only{};
   // Reads the checkpoint; unset: as the bytes say. One that restores in place is an UnsupportedError.
   std::shared_ptr<CheckpointIO> checkpoint_io{};
-  // The state_dict's key in the checkpoint. Where there is no such entry, the whole file is taken as the state_dict.
+  // The state_dict's key in the checkpoint. Where there is no such entry, the whole file is taken as the state_dict,
+  // dictionaries in it as the parts of a module: {"model": {"fc.weight": ...}} has "model.fc.weight".
   std::string key = "state_dict";
 };
 

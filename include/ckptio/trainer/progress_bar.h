@@ -13,7 +13,6 @@
 #include <chrono>
 #include <cstdint>
 #include <iosfwd>
-#include <map>
 #include <optional>
 #include <string>
 
@@ -76,9 +75,8 @@ class ProgressBar : public Callback {
   std::ostream& out_;
   const ProgressBarOptions options_;
   const bool terminal_;
-  std::optional<Bar> training_;                    // the epoch's, in fit
-  std::optional<Bar> evaluation_;                  // in a validation, test or predict, of a fit or alone
-  std::map<std::string, std::int64_t> n_batches_;  // of the last evaluation of each title
+  std::optional<Bar> training_;    // the epoch's, in fit
+  std::optional<Bar> evaluation_;  // in a validation, test or predict, of a fit or alone
   Clock::time_point last_drawn_{};
   bool bar_is_on_screen_ = false;
 };
