@@ -1,16 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trainer/options.h"
 
+#include <c10/util/Type.h>
 #include <torch/optim/lbfgs.h>
 
 #include <algorithm>
+#include <typeinfo>
 
 #include "ckptio/formats/torch_checkpoint_io.h"
+#include "ckptio/trainer/model_checkpoint.h"
 #include "ckptio/trainer/progress_bar.h"
 #include "trainer/trainer_state.h"
 
 namespace ckptio::detail {
 namespace {
+
+std::string class_name(const Callback& callback) {
+  const std::string name = c10::demangle(typeid(callback).name());
+  const auto colon = name.rfind(':');
+  return colon == std::string::npos ? name : name.substr(colon + 1);
+}
 
 std::shared_ptr<Strategy> choose_strategy(const TrainerOptions& options) {
   if (options.plugins.size() > 1) {
@@ -34,6 +43,17 @@ std::optional<std::int64_t> choose_max_epochs(const TrainerOptions& options) {
   return *options.max_epochs == -1 ? std::nullopt : options.max_epochs;
 }
 
+void add_or_refuse_checkpointing(const TrainerOptions& options, std::vector<std::shared_ptr<Callback>>& callbacks) {
+  if (!options.enable_checkpointing) return;
+  for (const auto& callback : callbacks) {
+    if (!callback->saves_checkpoints()) continue;
+    if (*options.enable_checkpointing) return;
+    throw MisconfigurationError("Trainer was configured with `enable_checkpointing=False` but found `" +
+                                class_name(*callback) + "` in callbacks list.");
+  }
+  if (*options.enable_checkpointing) callbacks.push_back(std::make_shared<ModelCheckpoint>());
+}
+
 std::vector<std::shared_ptr<Callback>> arrange_callbacks(const TrainerOptions& options) {
   std::vector<std::shared_ptr<Callback>> callbacks = options.callbacks;
   if (std::ranges::find(callbacks, nullptr) != callbacks.end()) {
@@ -42,6 +62,7 @@ std::vector<std::shared_ptr<Callback>> arrange_callbacks(const TrainerOptions& o
   const auto is_progress_bar = [](const auto& callback) {
     return dynamic_cast<ProgressBar*>(callback.get()) != nullptr;
   };
+  add_or_refuse_checkpointing(options, callbacks);
   if (options.enable_progress_bar && std::ranges::none_of(callbacks, is_progress_bar)) {
     callbacks.push_back(std::make_shared<ProgressBar>());
   }
