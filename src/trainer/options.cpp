@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trainer/options.h"
 
-#include <c10/util/Type.h>
 #include <torch/optim/lbfgs.h>
 
 #include <algorithm>
@@ -11,15 +10,10 @@
 #include "ckptio/trainer/model_checkpoint.h"
 #include "ckptio/trainer/progress_bar.h"
 #include "trainer/trainer_state.h"
+#include "value/type_name.h"
 
 namespace ckptio::detail {
 namespace {
-
-std::string class_name(const Callback& callback) {
-  const std::string name = c10::demangle(typeid(callback).name());
-  const auto colon = name.rfind(':');
-  return colon == std::string::npos ? name : name.substr(colon + 1);
-}
 
 std::shared_ptr<Strategy> choose_strategy(const TrainerOptions& options) {
   if (options.plugins.size() > 1) {
@@ -49,7 +43,7 @@ void add_or_refuse_checkpointing(const TrainerOptions& options, std::vector<std:
     if (!callback->saves_checkpoints()) continue;
     if (*options.enable_checkpointing) return;
     throw MisconfigurationError("Trainer was configured with `enable_checkpointing=False` but found `" +
-                                class_name(*callback) + "` in callbacks list.");
+                                type_name(typeid(*callback)) + "` in callbacks list.");
   }
   if (*options.enable_checkpointing) callbacks.push_back(std::make_shared<ModelCheckpoint>());
 }
