@@ -48,6 +48,7 @@ class ScriptedNet : public TrainingModule {
     log("val", val_script.empty() ? 0.0 : val_script.at(static_cast<std::size_t>(n_validations) % val_script.size()));
   }
   void on_validation_end() override { ++n_validations; }
+  void test_step(const torch::Tensor&, std::int64_t) {}
 
   OptimizersAndSchedulers configure_optimizers() override {
     return {{std::make_shared<torch::optim::SGD>(parameters(), 0.1)}, {}};
