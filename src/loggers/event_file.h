@@ -36,7 +36,8 @@ class EventFile {
                             const std::vector<std::string>& metrics);
 
   // A run begins, or goes on, whose first scalars are of this step: what earlier files of the folder have from there on
-  // was undone, and TensorBoard shows it no more.
+  // was undone, and TensorBoard shows it no more. Writes nothing if another logger was writing to the folder when this
+  // file was made.
   void add_start(std::int64_t step);
 
   const std::string& path() const noexcept { return path_; }
@@ -45,6 +46,7 @@ class EventFile {
   void write(const std::string& event);
 
   std::string path_;
+  const bool follows_others_;
   FileDescriptor file_;
   std::uint64_t size_ = 0;
 };
