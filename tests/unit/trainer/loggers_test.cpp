@@ -64,7 +64,7 @@ TEST_CASE("Hyper-parameters are written as YAML", "[loggers]") {
                           {"name", "a: b"},
                           {"optimizer", Dict{{"kind", "adam"}, {"betas", Tuple{0.9, 0.999}}, {"options", Dict{}}}},
                           {"weight", torch::ones({2})}});
-  CHECK(text_of(folder / "run/version_0/hparams.yaml") == R"(lr: 1.0e-05
+  CHECK(text_of(folder / "run/version_0/hparams.yaml") == R"yaml(lr: 1.0e-05
 layers:
   - 64
   - 32
@@ -75,9 +75,9 @@ optimizer:
     - 0.9
     - 0.999
   options: {}
-weight: "Tensor(float32 [2])")
-  ");
-      CHECK(detail::to_yaml({}) == "{}\n");
+weight: "Tensor(float32 [2])"
+)yaml");
+  CHECK(detail::to_yaml({}) == "{}\n");
 }
 
 // Two epochs of six steps; the table that a CSVLogger wrote, without its columns' names.
