@@ -198,6 +198,12 @@ void EventFile::add_hyper_parameters(const std::map<std::string, HyperParameter>
   write(event(0).message(5, summary).bytes());
 }
 
+void EventFile::add_end(bool is_success) {
+  const Message end = Message().integer(1, is_success ? 1 : 2).real(2, now_seconds());
+  const Message value = hparams_value("_hparams_/session_end_info", Message().message(4, end));
+  write(event(0).message(5, Message().message(1, value)).bytes());
+}
+
 void EventFile::add_start(std::int64_t step) {
   if (!follows_others_) return;
   constexpr int kStart = 1;

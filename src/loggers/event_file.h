@@ -35,6 +35,9 @@ class EventFile {
   void add_hyper_parameters(const std::map<std::string, HyperParameter>& parameters,
                             const std::vector<std::string>& metrics);
 
+  // The HParams page shows how the run with those parameters ended.
+  void add_end(bool is_success);
+
   // A run begins, or goes on, whose first scalars are of this step: what earlier files of the folder have from there on
   // was undone, and TensorBoard shows it no more. Writes nothing if another logger was writing to the folder when this
   // file was made.

@@ -39,6 +39,7 @@ void log_hparams(const std::string& root) {
                           {"name", "a \"б\"\n"},
                           {"optimizer", Dict{{"betas", Tuple{0.9, 0.999}}, {"eps", 1e-5}}},
                           {"none", nullptr}});
+  logger.finalize("success");
 }
 
 void log_yaml(const std::string& root) {

@@ -32,7 +32,8 @@ def scalars(folder):
 def hparams(folder):
     content = PluginAccumulator(str(folder)).Reload().PluginTagToContent(metadata.PLUGIN_NAME)
     return (metadata.parse_experiment_plugin_data(content[metadata.EXPERIMENT_TAG]),
-            metadata.parse_session_start_info_plugin_data(content[metadata.SESSION_START_INFO_TAG]))
+            metadata.parse_session_start_info_plugin_data(content[metadata.SESSION_START_INFO_TAG]),
+            metadata.parse_session_end_info_plugin_data(content[metadata.SESSION_END_INFO_TAG]))
 
 
 def check_run(folder):
@@ -46,7 +47,8 @@ def check_run(folder):
 
 
 def check_hparams(folder):
-    experiment, session = hparams(folder)
+    experiment, session, end = hparams(folder)
+    assert end.status == api_pb2.STATUS_SUCCESS and end.end_time_secs >= session.start_time_secs > 1e9
     values = {name: getattr(value, value.WhichOneof("kind")) for name, value in session.hparams.items()}
     assert values == {"lr": 0.1, "layers": 3.0, "nesterov": True, "name": "a \"б\"\n", "optimizer/betas": "(0.9, 0.999)",
                       "optimizer/eps": 1e-05, "none": "None"}, values
