@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <typeinfo>
 
+#include "ckptio/decorators/wrapping_checkpoint_io.h"
 #include "ckptio/formats/torch_checkpoint_io.h"
 #include "ckptio/trainer/model_checkpoint.h"
 #include "ckptio/trainer/progress_bar.h"
@@ -26,6 +27,9 @@ std::shared_ptr<Strategy> choose_strategy(const TrainerOptions& options) {
   } else if (!strategy->checkpoint_io()) {
     strategy->set_checkpoint_io(std::make_shared<TorchCheckpointIO>());
   }
+  if (auto* wrapper = dynamic_cast<WrappingCheckpointIO*>(strategy->checkpoint_io().get())) {
+    wrapper->set_checkpoint_io(std::make_shared<TorchCheckpointIO>());  // where it has none
+  }
   return strategy;
 }
 
@@ -42,8 +46,9 @@ void add_or_refuse_checkpointing(const TrainerOptions& options, std::vector<std:
   for (const auto& callback : callbacks) {
     if (!callback->saves_checkpoints()) continue;
     if (*options.enable_checkpointing) return;
+    const Callback& found = *callback;
     throw MisconfigurationError("Trainer was configured with `enable_checkpointing=False` but found `" +
-                                type_name(typeid(*callback)) + "` in callbacks list.");
+                                type_name(typeid(found)) + "` in callbacks list.");
   }
   if (*options.enable_checkpointing) callbacks.push_back(std::make_shared<ModelCheckpoint>());
 }
