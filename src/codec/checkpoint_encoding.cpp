@@ -165,6 +165,7 @@ class Decoder {
       tensor.storage = base_of(fields[0], kind).storage;
       take_geometry(tensor, {fields[1], fields[2], fields[3], fields[4], fields[5]});
     } else if (kind == "storage" && fields.size() == 2) {
+      decode(fields[0]);  // a view, where the file has a tensor of the storage already
       object->held = decode_storage(base_of(fields[0], kind), get<ObjectString>(fields[1], kind).utf8);
       return true;
     } else {

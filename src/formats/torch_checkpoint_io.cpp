@@ -83,23 +83,31 @@ std::string name_in_archive(const detail::ZipRecord& record) {
   return in_lower_case(record.name.substr(record.name.find('/') + 1));
 }
 
-// The archive, read and checked whole but for the tensors' bytes.
-detail::Archive open_archive(const RandomAccessFile& file, const std::string& path) {
-  detail::ByteSource source = detail::source_of(file, path);
-  const auto format = detail::sniff_format(source);
-  if (format == detail::ArchiveFormat::python) {
-    const detail::ZipReader zip(source);
-    for (const auto& record : zip.records()) {
-      if (name_in_archive(record) == "model.json") {
-        throw UnsupportedError("'" + path + "': an archive of LibTorch before 1.4");
-      }
+// LibTorch reads an archive that has this record by what it says, and nothing else in it.
+void refuse_old_archive(const detail::ZipReader& zip, const std::string& path) {
+  for (const auto& record : zip.records()) {
+    if (name_in_archive(record) == "model.json") {
+      throw UnsupportedError("'" + path + "': an archive of LibTorch before 1.4");
     }
   }
+}
+
+// The archive, read and checked whole but for the tensors' bytes.
+detail::Archive open_archive(const RandomAccessFile& file, const std::string& path) {
+  const detail::ByteSource source = detail::source_of(file, path);
+  const auto format = detail::sniff_format(source);
   if (format == detail::ArchiveFormat::safetensors) {
     throw UnsupportedError("'" + path + "': " + detail::describe(*format) + ": SafetensorsCheckpointIO reads it");
   }
-  // What is no format at all: the reader of zip archives says what it found.
-  return detail::Archive::open(std::move(source), format.value_or(detail::ArchiveFormat::python));
+  try {
+    // What is no format at all: the reader of zip archives says what it found.
+    detail::Archive archive = detail::Archive::open(source, format.value_or(detail::ArchiveFormat::python));
+    if (archive.zip() != nullptr) refuse_old_archive(*archive.zip(), path);
+    return archive;
+  } catch (const CorruptError&) {
+    if (format == detail::ArchiveFormat::python) refuse_old_archive(detail::ZipReader(source), path);
+    throw;
+  }
 }
 
 std::string joined(const std::vector<std::string>& items) {

@@ -2,19 +2,40 @@
 #include "trainer/checkpoint_connector.h"
 
 #include "ckptio/version.h"
+#include "trainer/find_checkpoint.h"
 #include "trainer/lightning_loops.h"
 #include "trainer/trainer_state.h"
+#include "value/replace_storages.h"
 
 namespace ckptio::detail {
 namespace {
 
-Checkpoint load(Run& run, const std::string& path) {
-  std::optional<Checkpoint> checkpoint = run.checkpoint_io->load_checkpoint(path);
+using Clock = std::chrono::steady_clock;
+
+// Of the storages of its tensors.
+std::int64_t n_bytes_of(const Checkpoint& checkpoint) {
+  std::int64_t n_bytes = 0;
+  Value copy(checkpoint);
+  replace_storages(
+      copy,
+      [&](const c10::Storage& storage) {
+        n_bytes += static_cast<std::int64_t>(storage.nbytes());
+        return storage;
+      },
+      [](const at::Tensor& tensor) { return tensor; });
+  return n_bytes;
+}
+
+Checkpoint load(Run& run, const std::string& path, LoadTiming& timing) {
+  const auto begin = Clock::now();
+  std::optional<Checkpoint> checkpoint = run.checkpoint_io().load_checkpoint(path);
+  timing.loading = Clock::now() - begin;
   if (!checkpoint) {
     throw TypeError("load '" + path +
                     "': the plugin returned nullopt, which says that all was restored in place, but its "
                     "requires_state_on_load() is false, so it had nothing to restore into");
   }
+  timing.n_bytes = n_bytes_of(*checkpoint);
   return std::move(*checkpoint);
 }
 
@@ -64,11 +85,15 @@ void apply_to_callbacks(Run& run, const Checkpoint& checkpoint) {
 
 // Loads through a plugin that restores in place, and applies what it leaves to do. Returns what the hooks may see: what
 // the plugin returned, or, where it returned nothing, the state as it is now.
-void load_in_place(Run& run, const std::string& path, const std::function<bool(const std::string&)>& wanted) {
+void load_in_place(Run& run, const std::string& path, const std::function<bool(const std::string&)>& wanted,
+                   LoadTiming& timing) {
   TrainerState live(run);
   State state = live.select(wanted);
-  std::optional<Checkpoint> rest = run.checkpoint_io->load_checkpoint(path, {.state = &state});
+  const auto begin = Clock::now();
+  std::optional<Checkpoint> rest = run.checkpoint_io().load_checkpoint(path, {.state = &state});
+  timing.loading = Clock::now() - begin;
   Checkpoint seen = rest ? *rest : state.state_dict();
+  timing.n_bytes = n_bytes_of(seen);
   run.module->on_load_checkpoint(seen);
   run.call(&Callback::on_load_checkpoint, std::as_const(seen));
   if (!rest) return;
@@ -106,8 +131,9 @@ FitResume::~FitResume() {
 }
 
 void FitResume::restore_model() {
-  if (!path_ || run_.checkpoint_io->requires_state_on_load()) return;
-  checkpoint_ = load(run_, *path_);
+  if (!path_ || run_.checkpoint_io().requires_state_on_load()) return;
+  checkpoint_ = load(run_, *path_, timing_);
+  const auto begin = Clock::now();
   require_training_state(*checkpoint_, "optimizer_states", "optimizer");
   require_training_state(*checkpoint_, "lr_schedulers", "learning rate scheduler");
   check_epoch(run_, current_epoch(checkpoint_->at("loops").as<Dict>()));
@@ -115,11 +141,13 @@ void FitResume::restore_model() {
   weights_before_ = copy_weights(*run_.module);
   apply_to_model(run_, *checkpoint_);
   apply_to_callbacks(run_, *checkpoint_);
+  timing_.applying += Clock::now() - begin;
 }
 
 void FitResume::restore_training() {
   if (!path_) return;
-  if (run_.checkpoint_io->requires_state_on_load()) {
+  const auto begin = Clock::now();
+  if (run_.checkpoint_io().requires_state_on_load()) {
     restore_in_place();
   } else {
     check_counts();
@@ -128,14 +156,17 @@ void FitResume::restore_training() {
           return name != "state_dict" && name != "callbacks" && checkpoint_->contains(name);
         })
         .load_state_dict(*checkpoint_);
+    timing_.applying += Clock::now() - begin;
   }
   weights_before_.reset();
   checkpoint_.reset();
   run_.trainer.print("Restored all states from the checkpoint at " + *path_);
+  run_.call(&Callback::on_checkpoint_loaded, *path_, timing_);
 }
 
 void FitResume::restore_in_place() {
-  load_in_place(run_, *path_, [](const std::string&) { return true; });
+  load_in_place(
+      run_, *path_, [](const std::string&) { return true; }, timing_);
   check_epoch(run_, run_.progress.epoch);
 }
 
@@ -145,16 +176,38 @@ void FitResume::check_counts() const {
   check_count("learning rate schedulers", checkpoint_->at("lr_schedulers").size(), here.lr_schedulers.size());
 }
 
-void restore_for_validation(Run& run, const std::string& path) {
-  if (run.checkpoint_io->requires_state_on_load()) {
-    load_in_place(run, path, [](const std::string& name) { return name == "state_dict" || name == "callbacks"; });
+void restore_for_evaluation(Run& run, const std::string& path) {
+  LoadTiming timing;
+  if (run.checkpoint_io().requires_state_on_load()) {
+    const auto wanted = [](const std::string& name) { return name == "state_dict" || name == "callbacks"; };
+    load_in_place(run, path, wanted, timing);
   } else {
-    Checkpoint checkpoint = load(run, path);
+    Checkpoint checkpoint = load(run, path, timing);
+    const auto begin = Clock::now();
     run.module->on_load_checkpoint(checkpoint);
     apply_to_model(run, checkpoint);
     apply_to_callbacks(run, checkpoint);
+    timing.applying = Clock::now() - begin;
   }
   run.trainer.print("Loaded model weights from the checkpoint at " + path);
+  run.call(&Callback::on_checkpoint_loaded, path, timing);
+}
+
+std::optional<std::string> find_ckpt_path(Run& run, const std::optional<std::string>& given) {
+  std::optional<std::string> wanted = given ? given : run.sticky_ckpt_path;
+  if (given && run.sticky_ckpt_path) {
+    run.trainer.print("`set_ckpt_path(\"" + *run.sticky_ckpt_path + "\")` was called before, but then you passed `" +
+                      run.stage + "(ckpt_path=\"" + *given + "\")`. The latter will be loaded.");
+  }
+  if (!wanted && run.stage == "fit" && has_on_exception_checkpoint(run.trainer)) {
+    run.trainer.print(
+        "`.fit(ckpt_path=)` was not set, and an OnExceptionCheckpoint is among the callbacks: the last checkpoint will "
+        "be loaded, if there is one.");
+    wanted = "last";
+  }
+  if (wanted == "best" || wanted == "last") wanted = find_checkpoint(run.trainer, *wanted, run.stage.c_str());
+  run.ckpt_path = wanted;
+  return wanted;
 }
 
 }  // namespace ckptio::detail

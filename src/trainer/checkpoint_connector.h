@@ -34,10 +34,15 @@ class FitResume {
   Run& run_;
   std::optional<std::string> path_;
   std::optional<Checkpoint> checkpoint_;  // between the two steps
+  LoadTiming timing_;
   std::optional<Dict> weights_before_;
 };
 
 // The module and the callbacks from the checkpoint at `path`, for a run that does not train.
-void restore_for_validation(Run& run, const std::string& path);
+void restore_for_evaluation(Run& run, const std::string& path);
+
+// What the stage that runs is to be restored from, if anything: `given`, or what Trainer::set_ckpt_path said, or, with
+// an OnExceptionCheckpoint, "last"; where that is "best" or "last", the path it stands for. Sets Run::ckpt_path.
+std::optional<std::string> find_ckpt_path(Run& run, const std::optional<std::string>& given);
 
 }  // namespace ckptio::detail

@@ -3,8 +3,10 @@
 
 #include <algorithm>
 
+#include "trainer/clip_gradients.h"
+#include "trainer/evaluation_loop.h"
 #include "trainer/generators.h"
-#include "trainer/validation_loop.h"
+#include "trainer/log_metrics.h"
 
 namespace ckptio::detail {
 namespace {
@@ -30,16 +32,34 @@ void FitLoop::run() {
   }
 }
 
-bool FitLoop::done() const {
-  if (run_.should_stop) return true;
-  // The end of an epoch that is under way belongs to it, whatever the limits say.
-  if (progress_.stage != EpochStage::kNotBegun) return false;
+bool FitLoop::stop_asked() const {
+  if (run_.interrupted) return true;
+  return run_.should_stop && progress_.epoch >= run_.options.min_epochs &&
+         progress_.global_step >= run_.options.min_steps;
+}
+
+bool FitLoop::must_stop() const {
   const auto max_steps = run_.options.max_steps;
-  return (run_.max_epochs && progress_.epoch >= *run_.max_epochs) ||
-         (max_steps >= 0 && progress_.global_step >= max_steps);
+  return stop_asked() || (max_steps >= 0 && progress_.global_step >= max_steps);
+}
+
+bool FitLoop::done() const {
+  // The end of an epoch that is under way belongs to it, whatever the limits say.
+  if (progress_.stage != EpochStage::kNotBegun) return stop_asked();
+  return must_stop() || (run_.max_epochs && progress_.epoch >= *run_.max_epochs);
+}
+
+void FitLoop::watch_time_and_signals() {
+  run_.settle_saves();
+  if (!run_.interrupted) run_.interrupted = signals_.caught();
+  const auto& max_time = run_.options.max_time;
+  if (!max_time || run_.should_stop || run_.elapsed() < *max_time) return;
+  run_.trainer.print("Time limit reached. Signaling Trainer to stop.");
+  run_.should_stop = true;
 }
 
 void FitLoop::take_up_checkpoint() {
+  run_.restore_gradients();
   const auto set_generators = [](std::optional<Dict>& state) {
     if (state) restore_generators(*state);
     state.reset();
@@ -70,7 +90,7 @@ bool FitLoop::run_epoch() {
   if (progress_.stage == EpochStage::kNotBegun) begin_epoch();
   if (progress_.stage == EpochStage::kTraining) {
     if (!run_batches()) return false;
-    validate();
+    validate_at_end();
   }
   if (progress_.stage == EpochStage::kValidated) {
     step_schedulers([this](const LRSchedulerConfig& config) { return ends_epoch(config) && needs_metric(config); });
@@ -81,6 +101,7 @@ bool FitLoop::run_epoch() {
   progress_.epoch_rng.reset();
   progress_.fetch_rng.reset();
   progress_.stage = EpochStage::kNotBegun;
+  watch_time_and_signals();
   return true;
 }
 
@@ -93,24 +114,27 @@ void FitLoop::begin_epoch() {
   progress_.all_batches_done = false;
   progress_.n_val_batches = 0;
   progress_.scheduler_steps = 0;
+  progress_.epoch_steps = 0;
+  progress_.validated_batches = 0;
   progress_.stage = EpochStage::kTraining;
   fetch();
 }
 
 bool FitLoop::run_batches() {
-  const auto max_steps = run_.options.max_steps;
   while (has_batch_) {
-    if (run_.should_stop || (max_steps >= 0 && progress_.global_step >= max_steps)) return false;
+    validate_in_epoch();
+    if (must_stop()) return false;
     run_batch();
+    watch_time_and_signals();
   }
-  if (run_.should_stop) return false;
+  if (stop_asked()) return false;
   end_batches();
   run_.metrics.end_epoch(MetricStore::Stage::kTraining);
   return true;
 }
 
 void FitLoop::fetch() {
-  const auto limit = run_.options.limit_train_batches;
+  const auto& limit = run_.shape.n_train_batches;
   progress_.fetch_rng.reset();
   progress_.redo_rng = capture_generators();
   has_batch_ = (!limit || progress_.batches_done < *limit) && train_.next();
@@ -121,38 +145,83 @@ void FitLoop::fetch() {
 void FitLoop::run_batch() {
   const std::int64_t batch_idx = progress_.batches_done;
   progress_.redo_rng = capture_generators();
-  run_.call(&Callback::on_train_batch_start, batch_idx);
+  run_.call_around(&Callback::on_train_batch_start, &TrainingModule::on_train_batch_start, batch_idx);
   run_.metrics.begin_step(MetricStore::Stage::kTraining, train_.batch_size());
-  const torch::Tensor loss = optimize(batch_idx);
+  const torch::Tensor loss = run_optimizers(batch_idx);
   run_.metrics.end_step();
   ++progress_.batches_done;
   ++progress_.total_batches;
-  ++progress_.global_step;
   fetch();
-  step_schedulers([&](const LRSchedulerConfig& config) {
-    return config.options.interval == "step" && progress_.batches_done % config.options.frequency == 0;
-  });
+  if (!has_batch_ && progress_.accumulated_batches > 0) {
+    before_optimizer_step();
+    step_optimizers();
+  }
+  const bool stepped = progress_.accumulated_batches == 0;
+  if (stepped) {
+    step_schedulers([&](const LRSchedulerConfig& config) {
+      return config.options.interval == "step" && progress_.batches_done % config.options.frequency == 0;
+    });
+  }
   if (!has_batch_) end_batches();
-  run_.call(&Callback::on_train_batch_end, loss, batch_idx);
+  log_step_metrics(run_, stepped);
+  // Before these hooks save again: what they remove because of a save that is over must not wait for the next one.
+  run_.settle_saves();
+  run_.call_around(&Callback::on_train_batch_end, &TrainingModule::on_train_batch_end, loss, batch_idx);
 }
 
-torch::Tensor FitLoop::optimize(std::int64_t batch_idx) {
+// Forward, backward, and, unless gradients are to be accumulated further, the optimizers' step.
+torch::Tensor FitLoop::run_optimizers(std::int64_t batch_idx) {
   const auto& optimizers = run_.optimizers_and_schedulers.optimizers;
+  const bool steps = progress_.accumulated_batches + 1 == run_.options.accumulate_grad_batches;
   torch::Tensor first_loss;
   const auto closure = [&] {
-    for (const auto& optimizer : optimizers) optimizer->zero_grad();
-    const torch::Tensor loss = train_.step(batch_idx);
-    if (loss.defined()) loss.backward();
+    const torch::Tensor loss = backward(batch_idx);
     if (!first_loss.defined() && loss.defined()) first_loss = loss.detach();
+    if (steps) before_optimizer_step();
     return loss;
   };
-  if (optimizers.size() == 1) {
+  if (steps && optimizers.size() == 1) {
     optimizers.front()->step(closure);
+    end_step();
   } else {
     closure();
-    for (const auto& optimizer : optimizers) optimizer->step();
+    ++progress_.accumulated_batches;
+    if (steps) step_optimizers();
   }
   return first_loss;
+}
+
+torch::Tensor FitLoop::backward(std::int64_t batch_idx) {
+  if (progress_.accumulated_batches == 0) {
+    run_.call(&Callback::on_before_zero_grad);
+    for (const auto& optimizer : run_.optimizers_and_schedulers.optimizers) optimizer->zero_grad();
+  }
+  torch::Tensor loss = train_.step(batch_idx);
+  if (loss.defined()) {
+    const std::int64_t n = run_.options.accumulate_grad_batches;
+    const torch::Tensor part = n == 1 ? loss : loss / n;
+    run_.call(&Callback::on_before_backward, part);
+    part.backward();
+    run_.call(&Callback::on_after_backward);
+  }
+  return loss;
+}
+
+void FitLoop::before_optimizer_step() {
+  clip_gradients(run_.options, run_.optimizers_and_schedulers);
+  run_.trainer.wait_until_staged();
+  run_.call_around(&Callback::on_before_optimizer_step, &TrainingModule::on_before_optimizer_step);
+}
+
+void FitLoop::step_optimizers() {
+  for (const auto& optimizer : run_.optimizers_and_schedulers.optimizers) optimizer->step();
+  end_step();
+}
+
+void FitLoop::end_step() {
+  progress_.accumulated_batches = 0;
+  ++progress_.global_step;
+  ++progress_.epoch_steps;
 }
 
 // Without a batch left, and once only: the epoch's last hooks come after.
@@ -163,14 +232,29 @@ void FitLoop::end_batches() {
   progress_.all_batches_done = true;
 }
 
-void FitLoop::validate() {
-  if (val_ != nullptr && (progress_.epoch + 1) % run_.options.check_val_every_n_epoch == 0) {
+void FitLoop::validate_in_epoch() {
+  const std::int64_t done = progress_.batches_done;
+  if (done == progress_.validated_batches || !run_.validation_is_due()) return;
+  progress_.redo_rng = capture_generators();
+  run_evaluation(run_, "validate", *val_, run_.shape.n_val_batches, [&](std::int64_t n_batches) {
+    progress_.n_val_batches = n_batches;
+    progress_.validated_batches = done;
+    progress_.redo_rng.reset();
+  });
+  progress_.redo_rng.reset();
+  watch_time_and_signals();
+}
+
+void FitLoop::validate_at_end() {
+  if (run_.validation_is_due()) {
     progress_.redo_rng = capture_generators();
-    run_validation(run_, *val_, [this](std::int64_t n_batches) {
+    run_evaluation(run_, "validate", *val_, run_.shape.n_val_batches, [this](std::int64_t n_batches) {
       progress_.n_val_batches = n_batches;
+      progress_.validated_batches = progress_.batches_done;
       progress_.stage = EpochStage::kValidated;
       progress_.redo_rng.reset();
     });
+    run_.settle_saves();
   }
   progress_.stage = EpochStage::kValidated;
   progress_.redo_rng.reset();
@@ -178,6 +262,7 @@ void FitLoop::validate() {
 
 void FitLoop::end_epoch() {
   progress_.stage = EpochStage::kEnded;
+  log_epoch_metrics(run_);
   run_.call_around(&Callback::on_train_epoch_end, &TrainingModule::on_train_epoch_end);
 }
 
@@ -188,7 +273,7 @@ void FitLoop::measure_lost_metrics() {
   if (progress_.stage != EpochStage::kValidated && progress_.stage != EpochStage::kEnded) return;
   const auto pending = [this](const LRSchedulerConfig& config) { return ends_epoch(config) && needs_metric(config); };
   if (std::ranges::none_of(run_.optimizers_and_schedulers.lr_schedulers, pending)) return;
-  if (val_ != nullptr) measure_validation(run_, *val_);
+  if (val_ != nullptr) measure_validation(run_, *val_, run_.shape.n_val_batches);
   step_schedulers([&](const LRSchedulerConfig& config) {
     if (!pending(config)) return false;
     if (run_.metrics.metrics().contains(*config.options.monitor)) return true;

@@ -4,44 +4,53 @@
 // What makes a resume exact:
 // 1. Before the loader of an epoch is begun, the generators are kept in progress.epoch_rng: the shuffle comes from
 //    them.
-// 2. After each step the next batch is fetched, so that the hooks of the last one know that it is; the generators
+// 2. After each batch the next one is fetched, so that the hooks of the last one know that it is; the generators
 //    before that are kept in progress.fetch_rng.
-// 3. Every step ends in a state that is whole: weights, optimizers, schedulers, sums of metrics, generators, and
-//    batches_done. Checkpoints saved between steps hold just that.
-// 4. Before a step, a fetch or a validation begins, the generators are kept in progress.redo_rng; a checkpoint saved
+// 3. Every batch ends in a state that is whole: weights, optimizers, schedulers, gradients that are being accumulated,
+//    sums of metrics, generators, and batches_done. Checkpoints saved between batches hold just that.
+// 4. Before a batch, a fetch or a validation begins, the generators are kept in progress.redo_rng; a checkpoint saved
 //    in its middle holds those, and batches_done without it: the resumed run does it again.
 // 5. A resume sets the generators to epoch_rng, begins the loader, passes over batches_done batches, sets them to
 //    fetch_rng, fetches one more, and only then sets them to the checkpoint's rng_state.
 //
-// Schedulers step when Lightning's do: "step" ones after the step, "epoch" ones after the last step of the epoch, and
-// those that need a metric after the validation.
+// Schedulers step when Lightning's do: "step" ones after the optimizers' step, "epoch" ones after the last step of the
+// epoch, and those that need a metric after the validation.
 #pragma once
 
 #include "trainer/run.h"
+#include "trainer/signal_guard.h"
 
 namespace ckptio::detail {
 
 class FitLoop {
  public:
   // All borrowed; `val` may be null.
-  FitLoop(Run& run, BatchSource& train, BatchSource* val)
-      : run_(run), progress_(run.progress), train_(train), val_(val) {}
+  FitLoop(Run& run, BatchSource& train, BatchSource* val, const SignalGuard& signals)
+      : run_(run), progress_(run.progress), train_(train), val_(val), signals_(signals) {}
 
-  // Returns when max_epochs or max_steps is reached, or Trainer::stop() was called.
+  // Returns when max_epochs, max_steps or max_time is reached, Trainer::stop() was called, or a signal came.
   void run();
 
  private:
   bool done() const;
+  bool stop_asked() const;
+  bool must_stop() const;
+  void watch_time_and_signals();
   void take_up_checkpoint();
+  void skip_batches();
   bool run_epoch();  // false: stopped in its middle
   void begin_epoch();
-  void skip_batches();
   bool run_batches();  // as run_epoch
   void fetch();
   void run_batch();
-  torch::Tensor optimize(std::int64_t batch_idx);
-  void validate();
+  torch::Tensor run_optimizers(std::int64_t batch_idx);
+  torch::Tensor backward(std::int64_t batch_idx);
+  void before_optimizer_step();
+  void step_optimizers();
+  void end_step();
   void end_batches();
+  void validate_in_epoch();
+  void validate_at_end();
   void end_epoch();
   void measure_lost_metrics();
   void step_schedulers(const std::function<bool(const LRSchedulerConfig&)>& wanted);
@@ -51,6 +60,7 @@ class FitLoop {
   FitProgress& progress_;
   BatchSource& train_;
   BatchSource* val_;
+  const SignalGuard& signals_;
   bool has_batch_ = false;  // fetched, and not done yet
 };
 

@@ -2,6 +2,7 @@
 // FitProgress: where in a fit the run stands; what a resume needs to go on there.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 
@@ -17,12 +18,28 @@ enum class EpochStage {
   kEnded,      // the schedulers' step too: all but the on_train_epoch_end hooks
 };
 
+// How long the epochs of a fit are and when they validate; see fit_shape.h.
+struct FitShape {
+  std::optional<std::int64_t> n_train_batches;  // per epoch, where it is known
+  std::optional<std::int64_t> n_val_batches;    // at most
+  bool validates = false;
+  // After every so many batches; unset: at the end of epochs.
+  std::optional<std::int64_t> val_check_batches;
+};
+
 struct FitProgress {
   std::int64_t epoch = 0;
   std::int64_t global_step = 0;
   EpochStage stage = EpochStage::kNotBegun;
   std::int64_t batches_done = 0;   // in this epoch
   std::int64_t total_batches = 0;  // in all epochs
+  std::int64_t epoch_steps = 0;    // optimizer steps in this epoch
+  // Batches whose gradients wait for the next optimizer step.
+  std::int64_t accumulated_batches = 0;
+  // How many batches of this epoch were done at its last validation that ended; 0: none.
+  std::int64_t validated_batches = 0;
+  // Of training, before this process, where there is a max_time.
+  std::chrono::nanoseconds elapsed{};
   // This epoch's last batch is done, and the step of the schedulers that end an epoch and need no metric.
   bool all_batches_done = false;
   std::int64_t n_val_batches = 0;    // of the validation of this epoch, or, before it begins, of the last one

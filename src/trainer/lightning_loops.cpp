@@ -76,19 +76,21 @@ Counts in_batch_end(std::int64_t n) { return {n, n, n, n - 1}; }
 
 Dict epoch_loop(const FitProgress& at) {
   const bool between = at.stage == EpochStage::kNotBegun;
-  const bool validated = !between && at.stage != EpochStage::kTraining && at.n_val_batches > 0;
+  const bool validated = !between && at.validated_batches > 0 && at.validated_batches == at.batches_done;
   const std::int64_t batches = between && at.epoch > 0 ? at.n_train_batches.value_or(0) : at.batches_done;
   const bool in_hook = batches > 0 && !between && at.stage != EpochStage::kEnded && !validated;
   const auto count = in_hook ? in_batch_end : Counts::all;
   const bool is_last = at.stage == EpochStage::kTraining ? at.all_batches_done : batches > 0;
   const std::int64_t n_val = between || validated ? at.n_val_batches : 0;
-  const bool counts_step_later = in_hook || at.stage == EpochStage::kValidated;
+  const bool stepped = at.accumulated_batches == 0;
+  const bool counts_step_later =
+      stepped && (in_hook || at.stage == EpochStage::kValidated || (validated && at.stage == EpochStage::kTraining));
   return {{"epoch_loop.state_dict", Dict{{"_batches_that_stepped", at.global_step - (counts_step_later ? 1 : 0)}}},
           {"epoch_loop.batch_progress", batch_progress(count(at.total_batches), count(batches), is_last)},
           {"epoch_loop.scheduler_progress",
            progress(two(Counts::all(at.total_scheduler_steps)), two(Counts::all(at.scheduler_steps)))},
           {"epoch_loop.automatic_optimization.state_dict", Dict{}},
-          {"epoch_loop.automatic_optimization.optim_progress", optimizer_progress(at.global_step, batches)},
+          {"epoch_loop.automatic_optimization.optim_progress", optimizer_progress(at.global_step, at.epoch_steps)},
           {"epoch_loop.manual_optimization.state_dict", Dict{}},
           {"epoch_loop.manual_optimization.optim_step_progress", progress(two({}), two({}))},
           {"epoch_loop.val_loop.state_dict", Dict{}},
@@ -110,15 +112,21 @@ Dict idle_loop(bool predicts) {
 
 // ----------------------------------------------------------------------------------------------------------- loading
 
-std::int64_t count(const Value& counts, const char* name) {
-  const Value& value = counts.at(name);
+std::int64_t count(const Value& value) {
   const auto n = value.as<std::int64_t>();
   if (n < 0) throw ValueError(value.path() + ": a count expected, found " + std::to_string(n));
   return n;
 }
 
+std::int64_t count(const Value& counts, const char* name) { return count(counts.at(name)); }
+
 Counts four(const Value& counts) {
   return {count(counts, "ready"), count(counts, "started"), count(counts, "processed"), count(counts, "completed")};
+}
+
+std::int64_t epoch_steps(const Value& fit_loop) {
+  const Value& automatic = fit_loop.at("epoch_loop.automatic_optimization.optim_progress");
+  return count(automatic.at("optimizer").at("step").at("current"), "completed");
 }
 
 std::int64_t optimizer_steps(const Value& fit_loop) {
@@ -128,6 +136,13 @@ std::int64_t optimizer_steps(const Value& fit_loop) {
     n += count(fit_loop.at("epoch_loop.manual_optimization.optim_step_progress").at("total"), "completed");
   }
   return n;
+}
+
+// Lightning counts a batch as completed after its on_train_batch_end; so a checkpoint saved in an epoch's midst with it
+// completed is one of a validation, which was the last thing to be done.
+std::int64_t validated_batches(const Counts& batches, EpochStage stage) {
+  if (stage == EpochStage::kNotBegun) return 0;
+  return stage != EpochStage::kTraining || batches.completed == batches.processed ? batches.processed : 0;
 }
 
 // Which hook the counters tell of; see the table above.
@@ -152,11 +167,14 @@ void load_ours(const Dict& ours, FitProgress& progress) {
   };
   progress.epoch_rng = rng("epoch_rng_state");
   progress.fetch_rng = rng("fetch_rng_state");
+  progress.accumulated_batches = count(ours.at("accumulated_batches"));
+  progress.validated_batches = count(ours.at("validated_batches"));
+  if (const Value* elapsed = ours.find("elapsed_ns")) progress.elapsed = std::chrono::nanoseconds(count(*elapsed));
 }
 
 }  // namespace
 
-Dict save_loops(const FitProgress& at, Dict metrics) {
+Dict save_loops(const FitProgress& at, Dict metrics, Dict gradients) {
   Dict fit_loop{{"state_dict", Dict{}}};
   for (auto& [key, value] : epoch_loop(at)) fit_loop[key] = std::move(value);
   fit_loop["epoch_progress"] = epoch_progress(at);
@@ -164,7 +182,12 @@ Dict save_loops(const FitProgress& at, Dict metrics) {
                            {"n_train_batches", value_or_null(at.n_train_batches)},
                            {"epoch_rng_state", value_or_null(at.epoch_rng)},
                            {"fetch_rng_state", value_or_null(at.fetch_rng)},
+                           {"accumulated_batches", at.accumulated_batches},
+                           {"validated_batches", at.validated_batches},
                            {"metrics", std::move(metrics)}};
+  Value& ours = fit_loop[kOurKey];
+  if (at.elapsed.count() > 0) ours["elapsed_ns"] = static_cast<std::int64_t>(at.elapsed.count());
+  if (!gradients.empty()) ours["gradients"] = std::move(gradients);
   return {{"fit_loop", std::move(fit_loop)},
           {"validate_loop", idle_loop(false)},
           {"test_loop", idle_loop(false)},
@@ -189,6 +212,7 @@ LoadedLoops load_loops(const Dict& loops) {
     throw ValueError(fit_loop.at("epoch_progress").path() + ": an epoch has ended, but none was processed");
   }
   at.global_step = optimizer_steps(fit_loop);
+  at.epoch_steps = epoch_steps(fit_loop);
   at.batches_done = at.stage == EpochStage::kNotBegun ? 0 : batches.processed;
   at.total_batches = count(batch_progress.at("total"), "processed");
   at.all_batches_done = is_last_batch && batches.ready == batches.processed;
@@ -198,8 +222,10 @@ LoadedLoops load_loops(const Dict& loops) {
   if (ours != nullptr) {
     load_ours(ours->as<Dict>(), at);
     loaded.metrics = ours->at("metrics").as<Dict>();
+    if (const Value* gradients = ours->as<Dict>().find("gradients")) loaded.gradients = gradients->as<Dict>();
   } else {
     if (at.all_batches_done) at.n_train_batches = batches.processed;
+    at.validated_batches = validated_batches(batches, at.stage);
     at.lacks_metrics = true;
   }
   return loaded;

@@ -12,12 +12,15 @@ namespace ckptio::detail {
 // tests run; a newer Lightning migrates it from there, an older one warns and reads it all the same.
 inline constexpr const char* kLightningVersion = "2.6.6";
 
-// All that a checkpoint has under `loops`; `metrics` are kept beside the progress.
-Dict save_loops(const FitProgress& progress, Dict metrics);
+// All that a checkpoint has under `loops`; `metrics` are kept beside the progress, and the gradients that are being
+// accumulated: {name of a parameter: gradient}.
+Dict save_loops(const FitProgress& progress, Dict metrics, Dict gradients);
 
 struct LoadedLoops {
   FitProgress progress;
-  std::optional<Dict> metrics;  // of a checkpoint of ours
+  // Of a checkpoint of ours.
+  std::optional<Dict> metrics;
+  std::optional<Dict> gradients;
 };
 
 // From a checkpoint of ours or of Lightning's. KeyError or TypeError, naming the place, where it is neither's;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trainer/metric_store.h"
 
+#include <utility>
+
 namespace ckptio::detail {
 
 void MetricStore::begin_epoch(Stage stage) { means(stage).clear(); }
@@ -14,16 +16,19 @@ void MetricStore::begin_step(Stage stage, std::int64_t batch_size) {
 
 void MetricStore::end_step() {
   in_step_ = false;
+  step_metrics_.clear();
   for (const auto& [name, logged] : pending_) {
     if (logged.on_epoch) {
       Mean& mean = means(stage_)[name];
       mean.sum += logged.value * logged.weight;
       mean.weight += logged.weight;
       mean.on_step_too = logged.on_step;
+      mean.logger = logged.logger;
     }
     if (logged.on_step) {
       metrics_[name] = logged.value;
       if (logged.on_epoch) metrics_[name + "_step"] = logged.value;
+      if (logged.logger) step_metrics_[logged.on_epoch ? name + "_step" : name] = logged.value;
     }
   }
   pending_.clear();
@@ -46,10 +51,11 @@ void MetricStore::log(const std::string& name, double value, const LogOptions& o
   if (options.prog_bar) in_progress_bar_[name] = true;
   if (!in_step_) {
     metrics_[name] = value;
+    if (options.logger) outside_steps_[name] = value;
     return;
   }
   const bool training = stage_ == Stage::kTraining;
-  pending_[name] = {value, options.on_step.value_or(training), options.on_epoch.value_or(!training),
+  pending_[name] = {value, options.on_step.value_or(training), options.on_epoch.value_or(!training), options.logger,
                     static_cast<double>(options.batch_size.value_or(batch_size_))};
 }
 
@@ -61,9 +67,17 @@ std::map<std::string, double> MetricStore::progress_bar_metrics() const {
   return shown;
 }
 
-std::map<std::string, double> MetricStore::validation_metrics() const {
+std::map<std::string, double> MetricStore::evaluation_metrics() const {
   std::map<std::string, double> result;
-  for (const auto& [name, mean] : validation_means_) result[name] = metrics_.at(name);
+  for (const auto& [name, mean] : evaluation_means_) result[name] = metrics_.at(name);
+  return result;
+}
+
+std::map<std::string, double> MetricStore::epoch_metrics(Stage stage) {
+  std::map<std::string, double> result = std::exchange(outside_steps_, {});
+  for (const auto& [name, mean] : means(stage)) {
+    if (mean.logger) result[mean.on_step_too ? name + "_epoch" : name] = mean.sum / mean.weight;
+  }
   return result;
 }
 
@@ -71,7 +85,8 @@ Dict MetricStore::state_dict() const {
   Dict metrics, running;
   for (const auto& [name, value] : metrics_) metrics[name] = value;
   for (const auto& [name, mean] : training_means_) {
-    running[name] = Dict{{"sum", mean.sum}, {"weight", mean.weight}, {"on_step_too", mean.on_step_too}};
+    running[name] =
+        Dict{{"sum", mean.sum}, {"weight", mean.weight}, {"on_step_too", mean.on_step_too}, {"logger", mean.logger}};
   }
   return Dict{{"callback_metrics", metrics}, {"running_means", running}};
 }
@@ -84,7 +99,7 @@ void MetricStore::load_state_dict(const Dict& state) {
   Means running;
   for (const auto& [name, mean] : state.at("running_means").as<Dict>()) {
     running[name.as<std::string>()] = {mean.at("sum").as<double>(), mean.at("weight").as<double>(),
-                                       mean.at("on_step_too").as<bool>()};
+                                       mean.at("on_step_too").as<bool>(), mean.at("logger").as<bool>()};
   }
   metrics_ = std::move(metrics);
   training_means_ = std::move(running);

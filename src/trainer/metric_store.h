@@ -17,7 +17,7 @@ namespace ckptio::detail {
 
 class MetricStore {
  public:
-  enum class Stage { kTraining, kValidation };
+  enum class Stage { kTraining, kEvaluation };
 
   // Forgets the sums of the stage.
   void begin_epoch(Stage stage);
@@ -32,8 +32,13 @@ class MetricStore {
 
   const std::map<std::string, double>& metrics() const noexcept { return metrics_; }
   std::map<std::string, double> progress_bar_metrics() const;
-  // Metrics that the last validation gave.
-  std::map<std::string, double> validation_metrics() const;
+  // Metrics that the last evaluation gave.
+  std::map<std::string, double> evaluation_metrics() const;
+
+  // For loggers, under the names they get there: what the last step logged; the stage's means, and with them what was
+  // logged outside of steps since they were asked for last.
+  std::map<std::string, double> step_metrics() const { return step_metrics_; }
+  std::map<std::string, double> epoch_metrics(Stage stage);
 
   // The metrics and the sums of training; those of a validation start anew with it.
   Dict state_dict() const;
@@ -42,21 +47,24 @@ class MetricStore {
  private:
   struct Logged {
     double value;
-    bool on_step, on_epoch;
+    bool on_step, on_epoch, logger;
     double weight;
   };
   struct Mean {
     double sum = 0;
     double weight = 0;
     bool on_step_too = false;
+    bool logger = true;
   };
   using Means = std::map<std::string, Mean>;
 
-  Means& means(Stage stage) { return stage == Stage::kTraining ? training_means_ : validation_means_; }
+  Means& means(Stage stage) { return stage == Stage::kTraining ? training_means_ : evaluation_means_; }
 
   std::map<std::string, double> metrics_;
   std::map<std::string, bool> in_progress_bar_;
-  Means training_means_, validation_means_;
+  Means training_means_, evaluation_means_;
+  std::map<std::string, double> step_metrics_;
+  std::map<std::string, double> outside_steps_;  // not with the loggers yet
   std::map<std::string, Logged> pending_;
   bool in_step_ = false;
   Stage stage_ = Stage::kTraining;

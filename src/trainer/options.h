@@ -10,6 +10,6 @@ namespace ckptio::detail {
 std::unique_ptr<Run> make_run(Trainer& trainer, TrainerOptions options);
 
 // Throws MisconfigurationError or TypeError for what configure_optimizers must not return.
-void check(const OptimizersAndSchedulers& configured);
+void check(const TrainerOptions& options, const OptimizersAndSchedulers& configured);
 
 }  // namespace ckptio::detail

@@ -7,7 +7,11 @@
 
 namespace ckptio::detail {
 
-Dict LoopsState::state_dict() const { return save_loops(run.progress, run.metrics.state_dict()); }
+Dict LoopsState::state_dict() const {
+  FitProgress progress = run.progress;
+  progress.elapsed = run.options.max_time ? run.elapsed() : std::chrono::nanoseconds{};
+  return save_loops(progress, run.metrics.state_dict(), run.gradients());
+}
 
 void LoopsState::load_state_dict(const Dict& state) {
   LoadedLoops loaded = load_loops(state);
@@ -15,6 +19,7 @@ void LoopsState::load_state_dict(const Dict& state) {
   MetricStore metrics;
   if (loaded.metrics) metrics.load_state_dict(*loaded.metrics);
   run.metrics = std::move(metrics);
+  run.resume_gradients = std::move(loaded.gradients);
   run.progress = std::move(loaded.progress);
 }
 

@@ -2,6 +2,7 @@
 #include "value/ivalue.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/class_type.h>
 #include <ATen/core/jit_type.h>
 
 #include <unordered_set>

@@ -69,6 +69,10 @@ int renameat(int old_fd, const char* old_name, int new_fd, const char* new_name)
   return static_cast<int>(::syscall(SYS_renameat, old_fd, old_name, new_fd, new_name));
 }
 
+int symlinkat(const char* target, int folder_fd, const char* name) noexcept {
+  return before("symlinkat") != 0 ? -1 : static_cast<int>(::syscall(SYS_symlinkat, target, folder_fd, name));
+}
+
 int close(int fd) {
   // The descriptor is gone even where close() reports an error.
   const int error = fd > 2 ? before("close") : 0;

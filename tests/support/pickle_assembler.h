@@ -66,9 +66,9 @@ inline const std::string kTrue = "\x88";
 inline const std::string kFalse = "\x89";
 
 inline std::string storage(const std::string& class_name = "FloatStorage", const std::string& key = "0",
-                           std::int64_t n_elements = 4) {
+                           std::int64_t n_elements = 4, const std::string& location = "cpu") {
   const std::string module = class_name == "UntypedStorage" ? "torch.storage" : "torch";
-  return tuple({str("storage"), global(module, class_name), str(key), str("cpu"), integer(n_elements)}) + "Q";
+  return tuple({str("storage"), global(module, class_name), str(key), str(location), integer(n_elements)}) + "Q";
 }
 
 // torch._utils._rebuild_tensor_v2, by default of four float32 in storage '0'.

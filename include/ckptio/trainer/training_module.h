@@ -7,11 +7,13 @@
 //       log("loss", loss);
 //       return loss;
 //     }
-//     void validation_step(const torch::data::Example<>& batch, int64_t batch_idx) { ... }
+//     void validation_step(const torch::data::Example<>& batch, int64_t batch_idx) { ... }  // test_step likewise
+//     torch::Tensor predict_step(const torch::data::Example<>& batch, int64_t batch_idx) { ... }
 //     ckptio::OptimizersAndSchedulers configure_optimizers() override { ... }
 //   };
 //
-// training_step and validation_step are no virtual functions, for the reason that torch::nn::Module::forward is
+// training_step, validation_step, test_step and predict_step are no virtual functions, and only those are needed that
+// the Trainer is asked to run, for the reason that torch::nn::Module::forward is
 // none: you choose the type of the batch, and the Trainer calls them with what your loader gives, lvalues of
 // torch::data::Example<> from a stacking DataLoader, std::vector<Example<>> from one that does not, or whatever your
 // range holds. training_step returns the loss to minimise, a scalar; an undefined tensor skips the backward pass.
@@ -39,6 +41,7 @@ struct LogOptions {
   std::optional<bool> on_step{};             // the latest value counts
   std::optional<bool> on_epoch{};            // the mean over the epoch counts, weighted by batch_size
   bool prog_bar = false;                     // show it in the progress bar
+  bool logger = true;                        // write it to the Trainer's loggers
   std::optional<std::int64_t> batch_size{};  // of this batch; by default found from the batch itself
 };
 
@@ -65,9 +68,22 @@ class TrainingModule : public torch::nn::Module {
   virtual void on_train_end() {}
   virtual void on_train_epoch_start() {}
   virtual void on_train_epoch_end() {}
+  virtual void on_train_batch_start(std::int64_t /*batch_idx*/) {}
+  virtual void on_train_batch_end(const at::Tensor& /*loss*/, std::int64_t /*batch_idx*/) {}
+  virtual void on_before_optimizer_step() {}
   virtual void on_validation_start() {}
+  virtual void on_validation_epoch_start() {}
   // After the last batch: Trainer::callback_metrics() has the means, and more may be logged before callbacks look.
   virtual void on_validation_epoch_end() {}
+  virtual void on_validation_end() {}
+  virtual void on_test_start() {}
+  virtual void on_test_epoch_start() {}
+  virtual void on_test_epoch_end() {}
+  virtual void on_test_end() {}
+  virtual void on_predict_start() {}
+  virtual void on_predict_epoch_start() {}
+  virtual void on_predict_epoch_end() {}
+  virtual void on_predict_end() {}
 
   // Whether names that only the checkpoint or only the module has are an error. The default implementation says yes.
   virtual bool strict_loading() const { return true; }

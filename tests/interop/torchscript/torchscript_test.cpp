@@ -6,8 +6,11 @@
 
 #include "ckptio/formats/python_checkpoint_io.h"
 #include "ckptio/formats/torch_checkpoint_io.h"
+#include "ckptio/storage/local_storage.h"
+#include "codec/libtorch_file.h"
 #include "support/catch.h"
 #include "support/python.h"
+#include "support/storage_helpers.h"
 #include "support/temp_folder.h"
 
 using namespace ckptio;
@@ -29,7 +32,7 @@ struct Archives {
 
 TEST_CASE("TorchScript archives are read as data, and refused where reading would run code", "[interop]") {
   if (!test::has_python()) return;
-  const Archives archives;
+  static const Archives archives;  // made once, not for each section
 
   SECTION("one whose class has __setstate__ is UnsafeError") {
     CHECK_THROWS_AS(archives.load("setstate.pt"), UnsafeError);
@@ -69,11 +72,56 @@ TEST_CASE("TorchScript archives are read as data, and refused where reading woul
     CHECK(loaded->at("fc").at("weight").as<at::Tensor>().is_meta());
     CHECK(loaded->at("scale") == 0.5);
   }
+  SECTION("attributes of every type are what they were, an object of a class a Dict, an enum an Opaque") {
+    const auto loaded = archives.load("rich.pt");
+    CHECK(loaded->at("ints") == List{1, 2});
+    CHECK(loaded->at("flags") == List{true, false});
+    CHECK(loaded->at("numbers") == List{0.5});
+    CHECK(loaded->at("tensors") == List{torch::ones({1}), torch::zeros({2})});
+    CHECK(loaded->at("by_number") == Dict{{1, torch::ones({1})}});
+    CHECK(loaded->at("nothing").is_null());
+    CHECK(loaded->at("device") == Value(c10::Device("cpu")));
+    CHECK(loaded->at("complex") == std::complex<double>(1, 2));
+    CHECK(loaded->at("large") == (std::int64_t{1} << 40));
+    CHECK(loaded->at("tuple") == Tuple{1, "x", nullptr});
+    CHECK(loaded->at("pair") == Dict{{"a", 3}, {"t", torch::ones({2})}});
+    CHECK(loaded->at("mean") == Value(torch::arange(4)));
+    const auto& color = loaded->at("color").as<Opaque>();
+    CHECK_THAT(color.class_name(), ContainsSubstring("Color"));
+    CHECK(color.args() == Tuple{2});
+  }
+  SECTION("sparse tensors of LibTorch's own form are read by torch::load and by our own reader alike") {
+    const auto by_torch = archives.load("sparse.pt");
+    CHECK(by_torch->at("coo").as<at::Tensor>().to_dense().equal(torch::tensor({1.F, 0.F, 2.F})));
+    CHECK(by_torch->at("csr").as<at::Tensor>().to_dense().equal(torch::eye(3)));
+    CHECK(by_torch->at("csr").as<at::Tensor>().layout() == c10::kSparseCsr);
+    const auto by_codec = archives.load("sparse.pt", {.map_location = [](const std::string&) { return "cpu"; }});
+    CHECK(*by_codec == *by_torch);
+  }
+  SECTION("a tensor on the meta device stays one") {
+    const auto loaded = archives.load("meta.pt");
+    CHECK(loaded->at("w").as<at::Tensor>().is_meta());
+    CHECK(loaded->at("w").as<at::Tensor>().sizes() == at::IntArrayRef{2, 3});
+  }
   SECTION("a file of Python's torch.save is read as PythonCheckpointIO does") {
     const auto loaded = archives.load("python.pt");
     CHECK(*loaded == *PythonCheckpointIO().load_checkpoint(archives.folder / "python.pt"));
   }
   CHECK_FALSE(archives.canary());
+}
+
+TEST_CASE("A TorchScript archive's tensors and modules have the names that Python gives them", "[interop]") {
+  if (!test::has_python()) return;
+  using namespace ckptio::detail;
+  const Archives archives;
+  const LocalStorage storage;
+  const std::string bytes = test::read_file(storage, archives.folder / "rich.pt");
+  const auto archive = Archive::open(memory_source("rich.pt", bytes.data(), bytes.size()));
+  const auto named = name_modules(archive);
+  std::string names;
+  for (const auto& [name, tensor] : named.tensors) names += name + "\n";
+  for (const std::string& name : named.modules) names += name + "\n";
+  CHECK(names == test::read_file(storage, archives.folder / "rich.names"));
 }
 
 TEST_CASE("Python's torch.jit.load reads a checkpoint of ours", "[interop]") {

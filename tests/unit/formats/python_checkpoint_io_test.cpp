@@ -13,10 +13,12 @@
 #include "support/faulty_storage.h"
 #include "support/storage_helpers.h"
 #include "support/temp_folder.h"
+#include "support/training_state.h"
 
 using namespace ckptio;
 using ckptio::test::ContainsSubstring;
 using ckptio::test::Equals;
+using ckptio::test::training_state;
 
 namespace {
 
@@ -31,14 +33,6 @@ std::string bytes_of(const Value& value, const PythonCheckpointIOOptions& given 
   options.storage = std::make_shared<MemoryStorage>();
   PythonCheckpointIO(options).save_value(value, "x.ckpt");
   return test::read_file(*options.storage, "x.ckpt");
-}
-
-Checkpoint training_state() {
-  torch::manual_seed(7);
-  return {{"epoch", 3},
-          {"none", nullptr},
-          {"state_dict", Dict{{"0.weight", torch::rand({4, 3})}, {"0.bias", torch::rand({4})}}},
-          {"optimizer_states", List{Dict{{"state", Dict{{0, Dict{{"step", 1.0}}}}}, {"betas", Tuple{0.9, 0.999}}}}}};
 }
 
 const void* data_of(const Value& value) { return value.as<at::Tensor>().storage().data(); }

@@ -14,10 +14,12 @@
 #include "support/catch.h"
 #include "support/faulty_storage.h"
 #include "support/temp_folder.h"
+#include "support/training_state.h"
 
 using namespace ckptio;
 using ckptio::test::ContainsSubstring;
 using ckptio::test::Equals;
+using ckptio::test::training_state;
 
 namespace {
 
@@ -25,14 +27,6 @@ Checkpoint round_trip(const Checkpoint& checkpoint, const LoadOptions& options =
   TorchCheckpointIO io(std::make_shared<MemoryStorage>());
   io.save_checkpoint(checkpoint, "x.ckpt");
   return io.load_checkpoint("x.ckpt", options).value();
-}
-
-Checkpoint training_state() {
-  torch::manual_seed(7);
-  return {{"epoch", 3},
-          {"none", nullptr},
-          {"state_dict", Dict{{"0.weight", torch::rand({4, 3})}, {"0.bias", torch::rand({4})}}},
-          {"optimizer_states", List{Dict{{"state", Dict{{0, Dict{{"step", 1.0}}}}}, {"betas", Tuple{0.9, 0.999}}}}}};
 }
 
 std::ptrdiff_t n_files(const std::filesystem::path& folder) {

@@ -6,25 +6,15 @@
 
 #include "ckptio/formats/torch_checkpoint_io.h"
 #include "ckptio/storage/memory_storage.h"
+#include "codec/zip_reader.h"
 #include "support/catch.h"
+#include "support/raw_zip.h"
+#include "support/storage_helpers.h"
 
 using namespace ckptio;
 using ckptio::test::ContainsSubstring;
 
 namespace {
-
-std::string bytes_of(const StorageBackend& storage, const std::string& path) {
-  const auto file = storage.open(path);
-  std::string bytes(file->size(), '\0');
-  file->read_at(0, bytes.data(), bytes.size());
-  return bytes;
-}
-
-void put(StorageBackend& storage, const std::string& path, const std::string& bytes) {
-  const auto file = storage.create(path);
-  file->append(bytes.data(), bytes.size());
-  file->commit();
-}
 
 const Checkpoint& checkpoint() {
   static const Checkpoint value{
@@ -39,12 +29,12 @@ struct Fixture {
 
   Fixture() {
     io.save_checkpoint(checkpoint(), "good");
-    good = bytes_of(*storage, "good");
+    good = test::read_file(*storage, "good");
   }
 
   // The error's message, "" where it loads to the right content; fails on anything else.
   std::string outcome(const std::string& bytes) {
-    put(*storage, "bad", bytes);
+    test::write_file(*storage, "bad", bytes);
     try {
       const auto loaded = io.load_checkpoint("bad");
       REQUIRE(loaded == checkpoint());
@@ -59,10 +49,10 @@ struct Fixture {
 
 TEST_CASE("Empty files, text and foreign archives are named as what they are", "[torch][corrupt]") {
   Fixture fixture;
-  put(*fixture.storage, "bad", "");
+  test::write_file(*fixture.storage, "bad", "");
   CHECK_THROWS_AS(fixture.io.load_checkpoint("bad"), CorruptError);
   CHECK_THROWS_WITH(fixture.io.load_checkpoint("bad"), ContainsSubstring("bad") && ContainsSubstring("empty"));
-  put(*fixture.storage, "bad", "this is no checkpoint at all");
+  test::write_file(*fixture.storage, "bad", "this is no checkpoint at all");
   CHECK_THROWS_AS(fixture.io.load_checkpoint("bad"), CorruptError);
 }
 
@@ -70,7 +60,7 @@ TEST_CASE("A file cut short anywhere is CorruptError", "[torch][corrupt]") {
   Fixture fixture;
   for (std::size_t size = 0; size < fixture.good.size(); size += 1 + size % 7) {
     INFO(size << " bytes of " << fixture.good.size());
-    put(*fixture.storage, "bad", fixture.good.substr(0, size));
+    test::write_file(*fixture.storage, "bad", fixture.good.substr(0, size));
     REQUIRE_THROWS_AS(fixture.io.load_checkpoint("bad"), CorruptError);
   }
 }
@@ -84,7 +74,7 @@ TEST_CASE("Every flipped bit of a tensor's bytes is caught by its CRC", "[torch]
   for (std::size_t bit = 0; bit < 8 * tensor.nbytes(); bit += 5) {
     std::string bad = fixture.good;
     bad[begin + bit / 8] = static_cast<char>(bad[begin + bit / 8] ^ (1 << bit % 8));
-    put(*fixture.storage, "bad", bad);
+    test::write_file(*fixture.storage, "bad", bad);
     REQUIRE_THROWS_WITH(fixture.io.load_checkpoint("bad"), ContainsSubstring("data/0"));
   }
 }
@@ -114,8 +104,29 @@ TEST_CASE("A file of a newer format version names both versions", "[torch][corru
     return n_bytes;
   });
   Fixture fixture;
-  put(*fixture.storage, "new", bytes);
+  test::write_file(*fixture.storage, "new", bytes);
   CHECK_THROWS_AS(fixture.io.load_checkpoint("new"), UnsupportedError);
   CHECK_THROWS_WITH(fixture.io.load_checkpoint("new"),
                     ContainsSubstring("version is 7") && ContainsSubstring("up to 2"));
+}
+
+TEST_CASE("An archive as LibTorch wrote them before 1.4, or with what rules those, is named as such",
+          "[torch][corrupt]") {
+  Fixture fixture;
+  test::RawZip zip;
+  SECTION("on its own") { zip.add("archive/version", "1\n"); }
+  SECTION("within a whole checkpoint, where it would stand for all of it") {
+    const ckptio::detail::ZipReader reader(
+        ckptio::detail::memory_source("good", fixture.good.data(), fixture.good.size()));
+    for (const auto& record : reader.records()) {
+      const auto content = reader.read(record);
+      zip.add(record.name, {content.begin(), content.end()});
+    }
+    CHECK(fixture.outcome(zip.bytes()).empty());
+  }
+  const std::string folder = zip.records[0].name.substr(0, zip.records[0].name.find('/'));
+  zip.add(folder + "/" + GENERATE("model.json", "MODEL.json"), "{}");
+  test::write_file(*fixture.storage, "old", zip.bytes());
+  CHECK_THROWS_AS(fixture.io.load_checkpoint("old"), UnsupportedError);
+  CHECK_THROWS_WITH(fixture.io.load_checkpoint("old"), ContainsSubstring("LibTorch before 1.4"));
 }

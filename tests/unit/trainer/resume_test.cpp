@@ -122,6 +122,25 @@ TEST_CASE("A checkpoint saved in any hook resumes bit for bit", "[trainer][resum
   }
 }
 
+TEST_CASE("Accumulated gradients and validations within epochs resume bit for bit, from any hook",
+          "[trainer][resume]") {
+  const auto io = std::make_shared<CountingIO>();
+  const auto saver = std::make_shared<SaveEverywhere>();
+  const auto options = [&](std::vector<std::shared_ptr<Callback>> callbacks) {
+    TrainerOptions result = quiet(kEpochs, io, std::move(callbacks));
+    result.accumulate_grad_batches = 4;  // steps after batches 4 and 6 of 6
+    result.gradient_clip_val = 0.05;
+    result.val_check_interval = 0.5;
+    return result;
+  };
+  const Finished unbroken = train(options({saver}));
+  CHECK(unbroken.checkpoint.at("global_step").as<std::int64_t>() == kEpochs * 2);
+  for (const std::string& path : saver->paths) {
+    INFO("saved as " << path);
+    check_same(train(options({}), other_net(), path), unbroken);
+  }
+}
+
 class SaveOnException : public Callback {
  public:
   void on_exception(Trainer& trainer, TrainingModule&, const std::exception_ptr&) override {
