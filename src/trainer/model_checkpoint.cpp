@@ -188,9 +188,11 @@ void ModelCheckpoint::on_save_checkpoint(Trainer& trainer, TrainingModule&, Chec
   Value* callbacks = checkpoint.find("callbacks");
   if (trainer.saving_path().empty() || callbacks == nullptr) return;
   if (Value* state = callbacks->mutable_as<Dict>().find(state_key())) {
-    *state = detail::to_dict_in_file(
-        {.monitor = options_.monitor.value_or(""), .dirpath = dirpath_, .page = book_->page(), .waits = waits_},
-        trainer.saving_path());
+    detail::ModelCheckpointState own{
+        .monitor = options_.monitor.value_or(""), .dirpath = dirpath_, .page = book_->page(), .waits = waits_};
+    // What is left to do goes with the run's own checkpoints.
+    if (!book_->is_open(trainer.saving_path())) own.page.superseded.clear();
+    *state = detail::to_dict_in_file(std::move(own), trainer.saving_path());
   }
 }
 

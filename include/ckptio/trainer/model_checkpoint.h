@@ -14,7 +14,8 @@
 // - A save that fails changes nothing: not what this class knows, nor the files that were there.
 // - `last` is at every moment a whole checkpoint, once there was one.
 // - Removed are only checkpoints that this run wrote, or the run that it resumed by that one's checkpoint, and of these
-//   only in the folder `dirpath`; never the one that this run was resumed from.
+//   only in the folder `dirpath`; never the one that this run was resumed from (a run that goes on from a later one
+//   may).
 // - Checkpoints hold the paths of others relative to themselves: a run whose folder was moved resumes. A run that is
 //   resumed with another dirpath leaves the old folder as it is, and takes over only best_model_path.
 //
@@ -183,7 +184,7 @@ class ModelCheckpoint : public Callback {
   std::string free_path(const Trainer& trainer, const Metrics& metrics, const std::string& name_template,
                         const std::string& replaceable) const;
   std::string choose_dirpath(const Trainer& trainer) const;
-  bool may_remove(const Trainer& trainer, const std::string& path) const;
+  void remove_or_postpone(Trainer& trainer, const std::string& path);
   void tidy_after_resume(Trainer& trainer);
 
   ModelCheckpointOptions options_;

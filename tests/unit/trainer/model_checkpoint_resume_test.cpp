@@ -85,6 +85,9 @@ TEST_CASE("With k = 1 the checkpoint that was resumed from stays, even through a
   fit({.n_batches = 8, .ckpt_path = folder / "last.ckpt"}, 1, {callback});
   CHECK(names_in(folder.path()) == Names{"last.ckpt", "step=4.ckpt", "step=8.ckpt"});
   CHECK(fs::read_symlink(folder / "last.ckpt") == "step=8.ckpt");
+  // The next one goes on from the newer, so that many resumes do not leave as many files.
+  fit({.n_batches = 12, .ckpt_path = folder / "last.ckpt"}, 1, {newest(folder.path(), 2, 1, "link")});
+  CHECK(names_in(folder.path()) == Names{"last.ckpt", "step=12.ckpt", "step=8.ckpt"});
 }
 
 TEST_CASE("A checkpoint saved elsewhere knows the run's folder too", "[model_checkpoint]") {
@@ -158,14 +161,6 @@ TEST_CASE("A state that Lightning wrote is taken, in a moved folder too", "[mode
 }
 
 TEST_CASE("What a kill left to be removed is removed by the resumed run, and nothing else", "[model_checkpoint]") {
-  const TempFolder folder;
-  fit({.n_batches = 2}, 1, {newest(folder.path(), 2, 1)});
-  fs::copy_file(folder / "step=2.ckpt", folder / "kept");
-  fit({.n_batches = 4, .ckpt_path = folder / "kept"}, 1, {newest(folder.path(), 2, 1)});
-  fit({.n_batches = 2}, 1, {newest(folder / "b", 2, 1)});
-  Scene scene{.n_batches = 4};
-  fit(scene, 1, {newest(folder / "b", 2, 1)});  // leaves versions of its own
-
   const TempFolder killed;
   fit({.n_batches = 4}, 1, {newest(killed.path(), 2, 1)});
   CHECK(names_in(killed.path()) == Names{"step=4.ckpt"});
