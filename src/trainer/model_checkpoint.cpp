@@ -111,7 +111,9 @@ bool ModelCheckpoint::must_not_save(const Trainer& trainer) const {
 }
 
 bool ModelCheckpoint::saves_on_train_epoch_end(const Trainer& trainer) const {
-  return options_.save_on_train_epoch_end.value_or(!trainer.has_validation() || trainer.validates_at_epoch_end());
+  if (options_.save_on_train_epoch_end) return *options_.save_on_train_epoch_end;
+  const bool validates_each = trainer.options().check_val_every_n_epoch == 1 && trainer.validates_at_epoch_end();
+  return !trainer.has_validation() || validates_each;
 }
 
 bool ModelCheckpoint::is_time_due(const Trainer& trainer) {
@@ -161,7 +163,7 @@ void ModelCheckpoint::on_train_epoch_end(Trainer& trainer, TrainingModule&) {
 void ModelCheckpoint::on_train_end(Trainer& trainer, TrainingModule&) {
   if (waits_ && !must_not_save(trainer)) save_best_and_last(trainer, true);
   is_training_ = false;
-  if (!options_.save_last || trainer.options().fast_dev_run != 0) return;
+  if (!options_.save_last || trainer.options().fast_dev_run != 0 || trainer.global_step() == 0) return;
   const detail::BookPage& page = book_->page();
   const bool is_behind = options_.save_last_always && page.last_global_step_saved != trainer.global_step();
   if (!page.newest_path.empty() && !is_behind) return;

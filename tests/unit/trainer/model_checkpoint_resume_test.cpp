@@ -400,7 +400,7 @@ TEST_CASE("ckpt_path \"best\" is the first ModelCheckpoint's", "[model_checkpoin
       "`.fit(ckpt_path=\"best\")` is set but `ModelCheckpoint` is not configured to save the best model.");
   trainer->fit(net, batches(1));
   lines.clear();
-  trainer->test(net, batches(0), "best");
+  trainer->test(net, batches(1), "best");
   CHECK(trainer->ckpt_path() == smallest->best_model_path());
   CHECK(fs::path(smallest->best_model_path()).filename() == "epoch=1.ckpt");
   CHECK(std::ranges::count(lines,
@@ -411,7 +411,7 @@ TEST_CASE("ckpt_path \"best\" is the first ModelCheckpoint's", "[model_checkpoin
                     "`.fit(ckpt_path=\"best\")` is set but `ModelCheckpoint` is not configured.");
   const auto none = trainer_with({model_checkpoint({.dirpath = folder / "c", .save_top_k = 0})});
   none->fit(net, batches(1));
-  CHECK_THROWS_AS(none->test(net, batches(0), "best"), ValueError);
+  CHECK_THROWS_AS(none->test(net, batches(1), "best"), ValueError);
 }
 
 }  // namespace
