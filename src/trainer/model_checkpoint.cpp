@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include <typeinfo>
+#include <utility>
 
 #include "ckptio/trainer/trainer.h"
 #include "trainer/checkpoints/checkpoint_book.h"
@@ -80,6 +81,7 @@ std::map<std::string, double> ModelCheckpoint::best_k_models() const {
 }
 
 void ModelCheckpoint::setup(Trainer& trainer, TrainingModule&, const std::string& stage) {
+  trainer_ = &trainer;
   if (dirpath_.empty()) dirpath_ = choose_dirpath(trainer);
   if (options_.save_last.is_link() && !detail::is_local(dirpath_)) {
     throw ValueError(
@@ -96,6 +98,8 @@ void ModelCheckpoint::setup(Trainer& trainer, TrainingModule&, const std::string
   page.last_global_step_saved = 0;
   book_->load(std::move(page));
 }
+
+void ModelCheckpoint::teardown(Trainer&, TrainingModule&, const std::string&) { trainer_ = nullptr; }
 
 void ModelCheckpoint::on_train_start(Trainer& trainer, TrainingModule&) {
   if (!warning_.empty()) trainer.print(warning_);
@@ -198,12 +202,12 @@ void ModelCheckpoint::on_save_checkpoint(Trainer& trainer, TrainingModule&, Chec
   }
 }
 
-void ModelCheckpoint::on_load_checkpoint(Trainer& trainer, TrainingModule&, const Checkpoint&) {
-  loading_from_ = trainer.ckpt_path().value_or("");
-}
-
 void ModelCheckpoint::load_state_dict(const Dict& dict) {
-  detail::ModelCheckpointState state = detail::from_dict(dict, std::exchange(loading_from_, {}), dirpath_);
+  // A test of an older checkpoint does not make what was saved since unknown.
+  const bool knows_some = !best_model_path().empty() || !last_model_path().empty();
+  if (trainer_ != nullptr && trainer_->stage() != "fit" && knows_some) return;
+  const std::string path = trainer_ != nullptr ? trainer_->ckpt_path().value_or("") : "";
+  detail::ModelCheckpointState state = detail::from_dict(dict, path, dirpath_);
   if (state.dirpath == dirpath_) {
     waits_ = state.waits;
     return book_->load(std::move(state.page));

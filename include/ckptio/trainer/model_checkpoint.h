@@ -138,6 +138,7 @@ class ModelCheckpoint : public Callback {
   std::vector<std::string> find_last_checkpoints(const Trainer& trainer) const;
 
   void setup(Trainer& trainer, TrainingModule& module, const std::string& stage) override;
+  void teardown(Trainer& trainer, TrainingModule& module, const std::string& stage) override;
   void on_train_start(Trainer& trainer, TrainingModule& module) override;
   void on_train_batch_end(Trainer& trainer, TrainingModule& module, const at::Tensor& loss,
                           std::int64_t batch_idx) override;
@@ -150,7 +151,6 @@ class ModelCheckpoint : public Callback {
                            const SaveTiming& timing) override;
   void on_checkpoint_save_failed(Trainer& trainer, TrainingModule& module, const std::string& path) override;
   void on_save_checkpoint(Trainer& trainer, TrainingModule& module, Checkpoint& checkpoint) override;
-  void on_load_checkpoint(Trainer& trainer, TrainingModule& module, const Checkpoint& checkpoint) override;
 
   // Lightning's names; paths as the accessors give them. In a checkpoint `dirpath` is relative to the checkpoint, and
   // other paths to dirpath. Both forms can be loaded, and Lightning's.
@@ -198,9 +198,9 @@ class ModelCheckpoint : public Callback {
   bool is_training_ = false;
   bool has_validated_ = false;
   bool has_warned_ = false;
-  bool waits_ = false;          // a save is due, and made up for after the next validation
-  std::string loading_from_{};  // between on_load_checkpoint and load_state_dict
-  std::string warning_{};       // of load_state_dict, until training begins
+  bool waits_ = false;                // a save is due, and made up for after the next validation
+  const Trainer* trainer_ = nullptr;  // from setup to teardown
+  std::string warning_{};             // of load_state_dict, until training begins
 };
 
 }  // namespace ckptio

@@ -403,6 +403,7 @@ TEST_CASE("ckpt_path \"best\" is the first ModelCheckpoint's", "[model_checkpoin
   trainer->test(net, batches(1), "best");
   CHECK(trainer->ckpt_path() == smallest->best_model_path());
   CHECK(fs::path(smallest->best_model_path()).filename() == "epoch=1.ckpt");
+  CHECK(fs::path(largest->best_model_path()).filename() == "epoch=2.ckpt");  // saved after the one just loaded
   CHECK(std::ranges::count(lines,
                            "`.test(ckpt_path=\"best\")` is called with Trainer configured with multiple "
                            "`ModelCheckpoint` callbacks. It will use the best checkpoint path from first checkpoint "
