@@ -106,6 +106,8 @@ void ModelCheckpoint::on_train_start(Trainer& trainer, TrainingModule&) {
   warning_.clear();
   last_time_checked_ = trainer.now();
   is_training_ = true;
+  // Where a link leads now: it will lead elsewhere.
+  resumed_from_ = trainer.ckpt_path() ? detail::resolve_folder(*trainer.ckpt_path()) : "";
   tidy_after_resume(trainer);
 }
 

@@ -143,7 +143,7 @@ void ModelCheckpoint::on_checkpoint_save_failed(Trainer&, TrainingModule&, const
 
 void ModelCheckpoint::remove_or_postpone(Trainer& trainer, const std::string& path) {
   if (!detail::lies_in(path, dirpath_) || is_held(trainer, path)) return;
-  if (trainer.ckpt_path() && detail::is_same_file(path, *trainer.ckpt_path())) return book_->postpone(path);
+  if (!resumed_from_.empty() && detail::is_same_file(path, resumed_from_)) return book_->postpone(path);
   trainer.remove_checkpoint(path);
 }
 
@@ -152,16 +152,15 @@ void ModelCheckpoint::tidy_after_resume(Trainer& trainer) {
   detail::BookPage page = book_->page();
   const std::vector<std::string> superseded = std::exchange(page.superseded, {});
   book_->load(page);
-  const auto& resumed_from = trainer.ckpt_path();
-  if (!resumed_from) return;
+  if (resumed_from_.empty()) return;
   for (const std::string& old : superseded) {
     // Of this machine: only what was there when the checkpoint was written, nothing that got the name later.
     const bool is_old =
-        !detail::is_local(old) || (detail::is_there(old) && detail::time_of(old) <= detail::time_of(*resumed_from));
+        !detail::is_local(old) || (detail::is_there(old) && detail::time_of(old) <= detail::time_of(resumed_from_));
     if (is_old) remove_or_postpone(trainer, old);
   }
   // A plugin that keeps files elsewhere would have them all missing, the one just read included.
-  if (!detail::is_there(*resumed_from)) return;
+  if (!detail::is_there(resumed_from_)) return;
   for (const auto& [path, score] : page.best_k_models) {
     if (detail::is_local(path) && !detail::is_there(path)) book_->drop(path);
   }
