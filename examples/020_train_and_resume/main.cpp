@@ -9,7 +9,7 @@
 #include <iostream>
 
 #include "ckptio/formats/torch_checkpoint_io.h"
-#include "ckptio/trainer/every_n_train_steps.h"
+#include "ckptio/trainer/model_checkpoint.h"
 #include "ckptio/trainer/trainer.h"
 #include "digits.h"
 #include "story.h"
@@ -67,16 +67,24 @@ void train(const std::string& folder, const Mishap& mishap) {
   auto train_loader = make_loader<RandomSampler>(Digits::Part::kTraining);
   auto val_loader = make_loader<SequentialSampler>(Digits::Part::kValidation);
 
-  auto saver = std::make_shared<ckptio::EveryNTrainSteps>(ckptio::EveryNTrainStepsOptions{
-      .dirpath = folder + "/checkpoints", .every_n_train_steps = 40, .save_last_k = 3, .verbose = true});
+  // The three newest, and `last`. What a killed save left is this run's own, and may be saved over.
+  auto saver =
+      std::make_shared<ckptio::ModelCheckpoint>(ckptio::ModelCheckpointOptions{.dirpath = folder + "/checkpoints",
+                                                                               .filename = "{step}",
+                                                                               .monitor = "step",
+                                                                               .verbose = true,
+                                                                               .save_last = "link",
+                                                                               .save_top_k = 3,
+                                                                               .mode = "max",
+                                                                               .every_n_train_steps = 40,
+                                                                               .enable_version_counter = false});
   auto plugin = std::make_shared<ckptio::TorchCheckpointIO>(mishap.storage());
   ckptio::Trainer trainer({.max_epochs = 16,
                            .print = [](std::string_view line) { std::cout << line << std::endl; },
                            .callbacks = {saver, mishap.callback()},
                            .plugins = {plugin}});
 
-  const auto last = ckptio::EveryNTrainSteps::last_checkpoint(folder + "/checkpoints");
-  trainer.fit(net, train_loader, val_loader, last);
+  trainer.fit(net, train_loader, val_loader, "last");
   trainer.save_checkpoint(folder + "/final.ckpt");
 }
 
