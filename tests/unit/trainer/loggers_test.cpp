@@ -273,7 +273,9 @@ TEST_CASE("The progress bar shows validation, test and predict", "[progress]") {
                        ContainsSubstring("\r\x1b[2KPredict  ["));
   const std::string fit = shown(
       {.terminal = true}, [](Trainer& trainer, SmallNet& net) { trainer.fit(net, make_loader(), make_loader()); });
-  CHECK_THAT(fit, ContainsSubstring("\r\x1b[2KValidation  [") && ContainsSubstring("\r\x1b[2Kepoch 1: 6 batches in "));
+  CHECK_THAT(fit, ContainsSubstring("\r\x1b[2KValidation  [...###..................]  3  ") &&
+                      ContainsSubstring("\r\x1b[2KValidation  [############............]  3/6  ") &&
+                      ContainsSubstring("\r\x1b[2Kepoch 1: 6 batches in "));
   CHECK(std::ranges::count(fit, '\n') == 2);
 }
 
