@@ -3,6 +3,8 @@
 #pragma once
 
 #include "ckptio/checkpoint_io.h"
+#include "ckptio/decorators/async_checkpoint_io.h"
+#include "ckptio/decorators/wrapping_checkpoint_io.h"
 #include "ckptio/error.h"
 #include "ckptio/formats/python_checkpoint_io.h"
 #include "ckptio/formats/safetensors_checkpoint_io.h"

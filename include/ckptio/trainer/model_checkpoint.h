@@ -160,7 +160,11 @@ class ModelCheckpoint : public Callback {
   bool saves_checkpoints() const override { return true; }
 
  private:
+  // What names can be made of. `epoch` and `step` are whole, also where they were logged.
   using Metrics = std::map<std::string, std::variant<std::int64_t, double>>;
+  static Metrics metrics_of(const Trainer& trainer);
+  // A ModelCheckpoint of the Trainer counts it among the best, or as `last`.
+  static bool is_held(const Trainer& trainer, const std::string& path);
 
   bool must_not_save(const Trainer& trainer) const;
   bool saves_on_train_epoch_end(const Trainer& trainer) const;
