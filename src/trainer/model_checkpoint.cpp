@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include <typeinfo>
+#include <utility>
 
 #include "ckptio/trainer/trainer.h"
 #include "trainer/checkpoints/checkpoint_book.h"
@@ -80,6 +81,7 @@ std::map<std::string, double> ModelCheckpoint::best_k_models() const {
 }
 
 void ModelCheckpoint::setup(Trainer& trainer, TrainingModule&, const std::string& stage) {
+  trainer_ = &trainer;
   if (dirpath_.empty()) dirpath_ = choose_dirpath(trainer);
   if (options_.save_last.is_link() && !detail::is_local(dirpath_)) {
     throw ValueError(
@@ -97,11 +99,15 @@ void ModelCheckpoint::setup(Trainer& trainer, TrainingModule&, const std::string
   book_->load(std::move(page));
 }
 
+void ModelCheckpoint::teardown(Trainer&, TrainingModule&, const std::string&) { trainer_ = nullptr; }
+
 void ModelCheckpoint::on_train_start(Trainer& trainer, TrainingModule&) {
   if (!warning_.empty()) trainer.print(warning_);
   warning_.clear();
   last_time_checked_ = trainer.now();
   is_training_ = true;
+  // Where a link leads now: it will lead elsewhere.
+  resumed_from_ = trainer.ckpt_path() ? detail::resolve_folder(*trainer.ckpt_path()) : "";
   tidy_after_resume(trainer);
 }
 
@@ -111,7 +117,9 @@ bool ModelCheckpoint::must_not_save(const Trainer& trainer) const {
 }
 
 bool ModelCheckpoint::saves_on_train_epoch_end(const Trainer& trainer) const {
-  return options_.save_on_train_epoch_end.value_or(!trainer.has_validation() || trainer.validates_at_epoch_end());
+  if (options_.save_on_train_epoch_end) return *options_.save_on_train_epoch_end;
+  const bool validates_each = trainer.options().check_val_every_n_epoch == 1 && trainer.validates_at_epoch_end();
+  return !trainer.has_validation() || validates_each;
 }
 
 bool ModelCheckpoint::is_time_due(const Trainer& trainer) {
@@ -161,7 +169,7 @@ void ModelCheckpoint::on_train_epoch_end(Trainer& trainer, TrainingModule&) {
 void ModelCheckpoint::on_train_end(Trainer& trainer, TrainingModule&) {
   if (waits_ && !must_not_save(trainer)) save_best_and_last(trainer, true);
   is_training_ = false;
-  if (!options_.save_last || trainer.options().fast_dev_run != 0) return;
+  if (!options_.save_last || trainer.options().fast_dev_run != 0 || trainer.global_step() == 0) return;
   const detail::BookPage& page = book_->page();
   const bool is_behind = options_.save_last_always && page.last_global_step_saved != trainer.global_step();
   if (!page.newest_path.empty() && !is_behind) return;
@@ -188,18 +196,20 @@ void ModelCheckpoint::on_save_checkpoint(Trainer& trainer, TrainingModule&, Chec
   Value* callbacks = checkpoint.find("callbacks");
   if (trainer.saving_path().empty() || callbacks == nullptr) return;
   if (Value* state = callbacks->mutable_as<Dict>().find(state_key())) {
-    *state = detail::to_dict_in_file(
-        {.monitor = options_.monitor.value_or(""), .dirpath = dirpath_, .page = book_->page(), .waits = waits_},
-        trainer.saving_path());
+    detail::ModelCheckpointState own{
+        .monitor = options_.monitor.value_or(""), .dirpath = dirpath_, .page = book_->page(), .waits = waits_};
+    // What is left to do goes with the run's own checkpoints.
+    if (!book_->is_open(trainer.saving_path())) own.page.superseded.clear();
+    *state = detail::to_dict_in_file(std::move(own), trainer.saving_path());
   }
 }
 
-void ModelCheckpoint::on_load_checkpoint(Trainer& trainer, TrainingModule&, const Checkpoint&) {
-  loading_from_ = trainer.ckpt_path().value_or("");
-}
-
 void ModelCheckpoint::load_state_dict(const Dict& dict) {
-  detail::ModelCheckpointState state = detail::from_dict(dict, std::exchange(loading_from_, {}), dirpath_);
+  // A test of an older checkpoint does not make what was saved since unknown.
+  const bool knows_some = !best_model_path().empty() || !last_model_path().empty();
+  if (trainer_ != nullptr && trainer_->stage() != "fit" && knows_some) return;
+  const std::string path = trainer_ != nullptr ? trainer_->ckpt_path().value_or("") : "";
+  detail::ModelCheckpointState state = detail::from_dict(dict, path, dirpath_);
   if (state.dirpath == dirpath_) {
     waits_ = state.waits;
     return book_->load(std::move(state.page));

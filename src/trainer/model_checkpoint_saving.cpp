@@ -7,6 +7,7 @@
 // 3. Once a file is durable: a link `last` moves to it, then what it supersedes is removed, then loggers are told.
 //      Killed: files too many. The new checkpoint lists them, and a run resumed from it removes them.
 #include <algorithm>
+#include <utility>
 
 #include "ckptio/trainer/model_checkpoint.h"
 #include "ckptio/trainer/trainer.h"
@@ -132,9 +133,7 @@ void ModelCheckpoint::on_checkpoint_saved(Trainer& trainer, TrainingModule&, con
   const auto settled = book_->succeed(path);
   if (!settled) return;
   if (!settled->entry.link.empty()) detail::point_link(settled->entry.link, path);
-  for (const std::string& old : settled->superseded) {
-    if (may_remove(trainer, old)) trainer.remove_checkpoint(old);
-  }
+  for (const std::string& old : settled->superseded) remove_or_postpone(trainer, old);
   for (const auto& logger : trainer.loggers()) logger->after_save_checkpoint(path);
 }
 
@@ -142,25 +141,26 @@ void ModelCheckpoint::on_checkpoint_save_failed(Trainer&, TrainingModule&, const
   book_->fail(path);
 }
 
-bool ModelCheckpoint::may_remove(const Trainer& trainer, const std::string& path) const {
-  if (!detail::lies_in(path, dirpath_)) return false;
-  if (trainer.ckpt_path() && detail::is_same_file(path, *trainer.ckpt_path())) return false;
-  return !is_held(trainer, path);
+void ModelCheckpoint::remove_or_postpone(Trainer& trainer, const std::string& path) {
+  if (!detail::lies_in(path, dirpath_) || is_held(trainer, path)) return;
+  if (!resumed_from_.empty() && detail::is_same_file(path, resumed_from_)) return book_->postpone(path);
+  trainer.remove_checkpoint(path);
 }
 
 // After a kill there may be files too many, and after a user's hand too few.
 void ModelCheckpoint::tidy_after_resume(Trainer& trainer) {
   detail::BookPage page = book_->page();
-  const auto& resumed_from = trainer.ckpt_path();
-  for (const std::string& old : std::exchange(page.superseded, {})) {
-    // Of this machine: only what was there when the checkpoint was written, nothing that got the name later.
-    const bool is_old = !detail::is_local(old) || (resumed_from && detail::time_of(old) &&
-                                                   detail::time_of(old) <= detail::time_of(*resumed_from));
-    if (is_old && may_remove(trainer, old)) trainer.remove_checkpoint(old);
-  }
+  const std::vector<std::string> superseded = std::exchange(page.superseded, {});
   book_->load(page);
+  if (resumed_from_.empty()) return;
+  for (const std::string& old : superseded) {
+    // Of this machine: only what was there when the checkpoint was written, nothing that got the name later.
+    const bool is_old =
+        !detail::is_local(old) || (detail::is_there(old) && detail::time_of(old) <= detail::time_of(resumed_from_));
+    if (is_old) remove_or_postpone(trainer, old);
+  }
   // A plugin that keeps files elsewhere would have them all missing, the one just read included.
-  if (!resumed_from || !detail::is_there(*resumed_from)) return;
+  if (!detail::is_there(resumed_from_)) return;
   for (const auto& [path, score] : page.best_k_models) {
     if (detail::is_local(path) && !detail::is_there(path)) book_->drop(path);
   }

@@ -229,6 +229,20 @@ TEST_CASE("A checkpoint that is gone counts no longer", "[checkpoint_book]") {
   CHECK_FALSE(book.page().best_model_score.has_value());
 }
 
+TEST_CASE("What cannot be removed yet is handed out again", "[checkpoint_book]") {
+  CheckpointBook book({.k = 1});
+  for (const std::string path : {"a", "b"}) {
+    book.begin(best(path, path == "a" ? 3 : 2));
+    CHECK(book.is_open(path));
+    book.succeed(path);
+    CHECK_FALSE(book.is_open(path));
+  }
+  book.postpone("a");
+  CHECK(book.page().superseded == std::vector<std::string>{"a"});
+  book.begin(best("c", 1));
+  CHECK(book.succeed("c")->superseded == std::vector<std::string>{"a", "b"});
+}
+
 TEST_CASE("Scores are written as YAML", "[checkpoint_book]") {
   CHECK(detail::scores_as_yaml({}) == "{}\n");
   CHECK(detail::scores_as_yaml({{"/b: #1.ckpt", 1e-5}, {"/a\"\n.ckpt", kInfinity}, {"/c", 2}}) ==

@@ -14,7 +14,8 @@
 // - A save that fails changes nothing: not what this class knows, nor the files that were there.
 // - `last` is at every moment a whole checkpoint, once there was one.
 // - Removed are only checkpoints that this run wrote, or the run that it resumed by that one's checkpoint, and of these
-//   only in the folder `dirpath`; never the one that this run was resumed from.
+//   only in the folder `dirpath`; never the one that this run was resumed from (a run that goes on from a later one
+//   may).
 // - Checkpoints hold the paths of others relative to themselves: a run whose folder was moved resumes. A run that is
 //   resumed with another dirpath leaves the old folder as it is, and takes over only best_model_path.
 //
@@ -137,6 +138,7 @@ class ModelCheckpoint : public Callback {
   std::vector<std::string> find_last_checkpoints(const Trainer& trainer) const;
 
   void setup(Trainer& trainer, TrainingModule& module, const std::string& stage) override;
+  void teardown(Trainer& trainer, TrainingModule& module, const std::string& stage) override;
   void on_train_start(Trainer& trainer, TrainingModule& module) override;
   void on_train_batch_end(Trainer& trainer, TrainingModule& module, const at::Tensor& loss,
                           std::int64_t batch_idx) override;
@@ -149,7 +151,6 @@ class ModelCheckpoint : public Callback {
                            const SaveTiming& timing) override;
   void on_checkpoint_save_failed(Trainer& trainer, TrainingModule& module, const std::string& path) override;
   void on_save_checkpoint(Trainer& trainer, TrainingModule& module, Checkpoint& checkpoint) override;
-  void on_load_checkpoint(Trainer& trainer, TrainingModule& module, const Checkpoint& checkpoint) override;
 
   // Lightning's names; paths as the accessors give them. In a checkpoint `dirpath` is relative to the checkpoint, and
   // other paths to dirpath. Both forms can be loaded, and Lightning's.
@@ -183,7 +184,7 @@ class ModelCheckpoint : public Callback {
   std::string free_path(const Trainer& trainer, const Metrics& metrics, const std::string& name_template,
                         const std::string& replaceable) const;
   std::string choose_dirpath(const Trainer& trainer) const;
-  bool may_remove(const Trainer& trainer, const std::string& path) const;
+  void remove_or_postpone(Trainer& trainer, const std::string& path);
   void tidy_after_resume(Trainer& trainer);
 
   ModelCheckpointOptions options_;
@@ -197,9 +198,10 @@ class ModelCheckpoint : public Callback {
   bool is_training_ = false;
   bool has_validated_ = false;
   bool has_warned_ = false;
-  bool waits_ = false;          // a save is due, and made up for after the next validation
-  std::string loading_from_{};  // between on_load_checkpoint and load_state_dict
-  std::string warning_{};       // of load_state_dict, until training begins
+  bool waits_ = false;                // a save is due, and made up for after the next validation
+  const Trainer* trainer_ = nullptr;  // from setup to teardown
+  std::string resumed_from_{};        // the file itself, not a link
+  std::string warning_{};             // of load_state_dict, until training begins
 };
 
 }  // namespace ckptio

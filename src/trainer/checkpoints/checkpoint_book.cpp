@@ -58,6 +58,15 @@ void CheckpointBook::take_back(std::size_t n) {
   recount();
 }
 
+bool CheckpointBook::is_open(const std::string& path) const noexcept {
+  return std::ranges::find(open_, path, &SaveEntry::path) != open_.end();
+}
+
+void CheckpointBook::postpone(const std::string& superseded) {
+  settled_.superseded.push_back(superseded);
+  recount();
+}
+
 void CheckpointBook::load(BookPage page) {
   open_.clear();
   settled_ = std::move(page);

@@ -85,6 +85,9 @@ TEST_CASE("With k = 1 the checkpoint that was resumed from stays, even through a
   fit({.n_batches = 8, .ckpt_path = folder / "last.ckpt"}, 1, {callback});
   CHECK(names_in(folder.path()) == Names{"last.ckpt", "step=4.ckpt", "step=8.ckpt"});
   CHECK(fs::read_symlink(folder / "last.ckpt") == "step=8.ckpt");
+  // The next one goes on from the newer, so that many resumes do not leave as many files.
+  fit({.n_batches = 12, .ckpt_path = folder / "last.ckpt"}, 1, {newest(folder.path(), 2, 1, "link")});
+  CHECK(names_in(folder.path()) == Names{"last.ckpt", "step=12.ckpt", "step=8.ckpt"});
 }
 
 TEST_CASE("A checkpoint saved elsewhere knows the run's folder too", "[model_checkpoint]") {
@@ -158,14 +161,6 @@ TEST_CASE("A state that Lightning wrote is taken, in a moved folder too", "[mode
 }
 
 TEST_CASE("What a kill left to be removed is removed by the resumed run, and nothing else", "[model_checkpoint]") {
-  const TempFolder folder;
-  fit({.n_batches = 2}, 1, {newest(folder.path(), 2, 1)});
-  fs::copy_file(folder / "step=2.ckpt", folder / "kept");
-  fit({.n_batches = 4, .ckpt_path = folder / "kept"}, 1, {newest(folder.path(), 2, 1)});
-  fit({.n_batches = 2}, 1, {newest(folder / "b", 2, 1)});
-  Scene scene{.n_batches = 4};
-  fit(scene, 1, {newest(folder / "b", 2, 1)});  // leaves versions of its own
-
   const TempFolder killed;
   fit({.n_batches = 4}, 1, {newest(killed.path(), 2, 1)});
   CHECK(names_in(killed.path()) == Names{"step=4.ckpt"});
@@ -405,9 +400,10 @@ TEST_CASE("ckpt_path \"best\" is the first ModelCheckpoint's", "[model_checkpoin
       "`.fit(ckpt_path=\"best\")` is set but `ModelCheckpoint` is not configured to save the best model.");
   trainer->fit(net, batches(1));
   lines.clear();
-  trainer->test(net, batches(0), "best");
+  trainer->test(net, batches(1), "best");
   CHECK(trainer->ckpt_path() == smallest->best_model_path());
   CHECK(fs::path(smallest->best_model_path()).filename() == "epoch=1.ckpt");
+  CHECK(fs::path(largest->best_model_path()).filename() == "epoch=2.ckpt");  // saved after the one just loaded
   CHECK(std::ranges::count(lines,
                            "`.test(ckpt_path=\"best\")` is called with Trainer configured with multiple "
                            "`ModelCheckpoint` callbacks. It will use the best checkpoint path from first checkpoint "
@@ -416,7 +412,7 @@ TEST_CASE("ckpt_path \"best\" is the first ModelCheckpoint's", "[model_checkpoin
                     "`.fit(ckpt_path=\"best\")` is set but `ModelCheckpoint` is not configured.");
   const auto none = trainer_with({model_checkpoint({.dirpath = folder / "c", .save_top_k = 0})});
   none->fit(net, batches(1));
-  CHECK_THROWS_AS(none->test(net, batches(0), "best"), ValueError);
+  CHECK_THROWS_AS(none->test(net, batches(1), "best"), ValueError);
 }
 
 }  // namespace
