@@ -87,7 +87,7 @@ Snapshot::TensorCopy Snapshot::take(const Value& value, const at::Tensor& tensor
   TensorCopy copy;
   copy.from = tensor;
   copy.place = &value;
-  if (!tensor.is_inference()) copy.version = static_cast<std::uint32_t>(tensor._version());
+  if (tensor.is_cpu() && !tensor.is_inference()) copy.version = static_cast<std::uint32_t>(tensor._version());
   if (is_view_of_storage(tensor)) {
     copy.storage = add_storage(tensor.storage());
     copy.sizes = tensor.sizes().vec();

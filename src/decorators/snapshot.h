@@ -54,7 +54,7 @@ class Snapshot {
     at::Tensor from;
     at::Tensor to;
     const Value* place = nullptr;          // the first of those it stands at
-    std::optional<std::uint32_t> version;  // how often it had been changed
+    std::optional<std::uint32_t> version;  // how often it had been changed; of those that stage() copies
     // Of those that are a view of a storage: which, and how. Others have `to`, or an object.
     std::optional<std::size_t> storage;
     std::vector<std::int64_t> sizes, strides;
