@@ -90,6 +90,7 @@ def fit(case, max_epochs=None, ckpt_path=None, n_before=0):
     messages = Messages()
     log = logging.getLogger("pytorch_lightning.callbacks.early_stopping")
     log.setLevel(logging.INFO)
+    log.propagate = False
     log.addHandler(messages)
     try:
         loader = torch.utils.data.DataLoader(torch.arange(2), batch_size=1)

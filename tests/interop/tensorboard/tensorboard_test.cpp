@@ -54,9 +54,9 @@ void log_yaml(const std::string& root) {
   CSVLogger(root, {.name = "yaml"}).log_hyperparams({{"words", words}, {"numbers", numbers}, {"nested", nested}});
 }
 
-// Files cut short at every byte of their last record, as by a full disk, with the file of a run that went on.
+// Files cut short within their last record, as by a full disk, with the file of a run that went on.
 void log_torn(const std::string& root) {
-  for (int n_cut = 1; n_cut < 60; n_cut += 7) {
+  for (int n_cut = 1; n_cut < 40; n_cut += 7) {
     const TensorBoardLoggerOptions options{.name = "torn", .version = std::to_string(n_cut)};
     std::string folder;
     {

@@ -50,8 +50,8 @@ def check_hparams(folder):
     experiment, session, end = hparams(folder)
     assert end.status == api_pb2.STATUS_SUCCESS and end.end_time_secs >= session.start_time_secs > 1e9
     values = {name: getattr(value, value.WhichOneof("kind")) for name, value in session.hparams.items()}
-    assert values == {"lr": 0.1, "layers": 3.0, "nesterov": True, "name": "a \"б\"\n", "optimizer/betas": "(0.9, 0.999)",
-                      "optimizer/eps": 1e-05, "none": "None"}, values
+    assert values == {"lr": 0.1, "layers": 3.0, "nesterov": True, "name": "a \"б\"\n",
+                      "optimizer/betas": "(0.9, 0.999)", "optimizer/eps": 1e-05, "none": "None"}, values
     types = {info.name: info.type for info in experiment.hparam_infos}
     assert types["lr"] == api_pb2.DATA_TYPE_FLOAT64 and types["nesterov"] == api_pb2.DATA_TYPE_BOOL, types
     assert types["name"] == api_pb2.DATA_TYPE_STRING
@@ -76,7 +76,7 @@ def check_yaml(folder):
 def check_torn(folder):
     """Of the file that was cut short all that is whole is read, and so are those beside it."""
     found = scalars(folder)
-    assert found["loss"][-1] == (9, 9.0) and len(found["loss"]) in (9, 10), found
+    assert found["loss"] == [(step, float(step)) for step in (*range(8), 9)], found
 
 
 def main(folder):
@@ -90,8 +90,10 @@ def main(folder):
     # Two runs that write to one folder at once.
     assert sorted(scalars(folder / "both" / "r")) == ["a", "b"]
     fit = scalars(folder / "fit" / "version_0")
-    assert {"loss", "epoch"} <= set(fit), fit.keys()
-    assert len(fit["loss"]) >= 4 and all(math.isfinite(value) for _, value in fit["loss"]), fit
+    assert set(fit) == {"epoch", "loss_step", "loss_epoch", "val_loss"}, fit.keys()
+    assert [step for step, _ in fit["loss_step"]] == [1, 3, 5, 7, 9, 11], fit["loss_step"]
+    assert [step for step, _ in fit["loss_epoch"]] == [step for step, _ in fit["val_loss"]] == [5, 11], fit
+    assert all(math.isfinite(value) for values in fit.values() for _, value in values), fit
 
 
 if __name__ == "__main__":
