@@ -180,11 +180,14 @@ void ModelCheckpoint::on_train_end(Trainer& trainer, TrainingModule&) {
 
 void ModelCheckpoint::on_interrupt(Trainer& trainer, TrainingModule&, int signal) {
   if (options_.save_top_k == 0 && !options_.save_last) return;
-  save_extra(trainer, "Received signal " + std::to_string(signal) + " (" + ::strsignal(signal) + ")");
+  // Where the newest is the best, it takes part, so that a run that is stopped often does not leave as many files.
+  const bool counts = !options_.monitor && options_.save_top_k != 0;
+  save_extra(trainer, counts ? detail::SaveKind::Best : detail::SaveKind::Other,
+             "Received signal " + std::to_string(signal) + " (" + ::strsignal(signal) + ")");
 }
 
 void ModelCheckpoint::on_exception(Trainer& trainer, TrainingModule&, const std::exception_ptr& error) {
-  if (options_.save_on_exception) save_extra(trainer, describe(error));
+  if (options_.save_on_exception) save_extra(trainer, detail::SaveKind::Other, describe(error));
 }
 
 Dict ModelCheckpoint::state_dict() const {

@@ -21,7 +21,7 @@ namespace {
 
 using detail::in_quotes;
 using detail::SaveEntry;
-using Kind = SaveEntry::Kind;
+using Kind = detail::SaveKind;
 
 std::string five_decimals(double number) { return detail::python_format(number, ".5f"); }
 
@@ -48,14 +48,17 @@ void ModelCheckpoint::save_best_and_last(Trainer& trainer, bool at_step) {
   save(trainer, std::move(entries));
 }
 
-void ModelCheckpoint::save_extra(Trainer& trainer, const std::string& reason) {
+void ModelCheckpoint::save_extra(Trainer& trainer, Kind kind, const std::string& reason) {
   if (must_not_save(trainer)) return;
   const Metrics metrics = metrics_of(trainer);
-  const std::string path = free_path(trainer, metrics, options_.filename.value_or(""), "");
-  std::vector<SaveEntry> entries{{.kind = Kind::Other, .path = path, .global_step = trainer.global_step()}};
+  SaveEntry entry{.kind = kind, .global_step = trainer.global_step()};
+  const std::string replaceable = kind == Kind::Best ? book_->would_supersede(std::nullopt) : "";
+  entry.path = free_path(trainer, metrics, options_.filename.value_or(""), replaceable);
+  const std::string message = reason + ", saved checkpoint to " + entry.path;
+  std::vector<SaveEntry> entries{std::move(entry)};
   if (options_.save_last) add_last(trainer, metrics, entries);
   save(trainer, std::move(entries));
-  trainer.print(reason + ", saved checkpoint to " + path);
+  trainer.print(message);
 }
 
 std::optional<SaveEntry> ModelCheckpoint::best_entry(Trainer& trainer, const Metrics& metrics) {

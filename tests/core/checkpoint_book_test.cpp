@@ -20,7 +20,7 @@ using detail::SaveEntry;
 using detail::TopKRule;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-using Kind = SaveEntry::Kind;
+using Kind = detail::SaveKind;
 
 // What ModelCheckpoint does with a monitor, each save done at once. Returns the files there are in the end.
 std::set<std::string> files_after(CheckpointBook& book, const std::vector<double>& scores) {

@@ -39,6 +39,7 @@ namespace detail {
 class CheckpointBook;  // src/trainer/checkpoints/checkpoint_book.h
 struct BookPage;
 struct SaveEntry;
+enum class SaveKind;
 }  // namespace detail
 
 // Whether there is a `last` checkpoint: false; true, a file of its own; or "link", a link to the newest checkpoint,
@@ -73,7 +74,8 @@ struct ModelCheckpointOptions {
   SaveLast save_last{};
   // How many of the best to keep; -1: all, 0: none. Without a monitor -1, 0 or 1.
   std::int64_t save_top_k = 1;
-  // If training ends by an exception, saves once more, under the usual name. That file is kept.
+  // If training ends by an exception, saves once more, under the usual name. That file is kept. A signal saves whatever
+  // this says; without a monitor, as the newest and so the best.
   bool save_on_exception = false;
   // Leaves out optimizers, schedulers, callbacks and generators: nothing can be resumed from such a file.
   bool save_weights_only = false;
@@ -167,12 +169,12 @@ class ModelCheckpoint : public Callback {
   // A ModelCheckpoint of the Trainer counts it among the best, or as `last`.
   static bool is_held(const Trainer& trainer, const std::string& path);
 
+  void save_extra(Trainer& trainer, detail::SaveKind kind, const std::string& reason);
   bool must_not_save(const Trainer& trainer) const;
   bool saves_on_train_epoch_end(const Trainer& trainer) const;
   bool waits_for_validation(Trainer& trainer);
   bool is_time_due(const Trainer& trainer);
   void save_best_and_last(Trainer& trainer, bool at_step);
-  void save_extra(Trainer& trainer, const std::string& reason);
   void save(Trainer& trainer, std::vector<detail::SaveEntry> entries);
   std::optional<detail::SaveEntry> best_entry(Trainer& trainer, const Metrics& metrics);
   void add_last(const Trainer& trainer, const Metrics& metrics, std::vector<detail::SaveEntry>& entries) const;

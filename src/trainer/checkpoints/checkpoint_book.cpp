@@ -99,16 +99,16 @@ BookPage CheckpointBook::apply(BookPage page, const SaveEntry& entry) const {
     if (!path.empty() && path != entry.path) page.superseded.push_back(path);
   };
   // A link goes before what it may point to.
-  const bool replaces_last = entry.kind == SaveEntry::Kind::Last || !entry.link.empty();
+  const bool replaces_last = entry.kind == SaveKind::Last || !entry.link.empty();
   if (replaces_last) {
     const std::string& last = entry.link.empty() ? entry.path : entry.link;
     if (page.last_model_path != last) supersede(page.last_model_path);
     page.last_model_path = last;
   }
-  if (entry.kind == SaveEntry::Kind::Best && !entry.score) {
+  if (entry.kind == SaveKind::Best && !entry.score) {
     if (rule_.k == 1) supersede(page.best_model_path);
     page.best_model_path = entry.path;
-  } else if (entry.kind == SaveEntry::Kind::Best) {
+  } else if (entry.kind == SaveKind::Best) {
     while (rule_.k > 0 && std::ssize(models) >= rule_.k) {
       const auto worst = models.begin() + static_cast<std::ptrdiff_t>(worst_of(page));
       supersede(worst->first);

@@ -38,14 +38,15 @@ struct BookPage {
   bool operator==(const BookPage&) const = default;
 };
 
+enum class SaveKind {
+  Best,   // counts among the top k
+  Last,   // replaces `last`
+  Other,  // is kept
+};
+
 // A save that begins.
 struct SaveEntry {
-  enum class Kind {
-    Best,   // counts among the top k
-    Last,   // replaces `last`
-    Other,  // is kept
-  };
-  Kind kind = Kind::Other;
+  SaveKind kind = SaveKind::Other;
   std::string path{};
   std::int64_t global_step = 0;
   std::optional<double> score{};  // of Best; none: the newest is the best
