@@ -88,7 +88,8 @@ def main(folder):
     # Begun anew at step 4: what was there from 4 on was undone, whatever the file.
     assert scalars(folder / "resumed" / "r") == {"loss": [(1, 1.0), (2, 2.0), (3, 3.0), (4, 40.0), (5, 50.0)]}
     # Two runs that write to one folder at once.
-    assert sorted(scalars(folder / "both" / "r")) == ["a", "b"]
+    assert scalars(folder / "both" / "r") == {"a": [(step, float(step)) for step in range(5)],
+                                              "b": [(0, float(value)) for value in range(5)]}
     fit = scalars(folder / "fit" / "version_0")
     assert set(fit) == {"epoch", "loss_step", "loss_epoch", "val_loss"}, fit.keys()
     assert [step for step, _ in fit["loss_step"]] == [1, 3, 5, 7, 9, 11], fit["loss_step"]
