@@ -213,7 +213,7 @@ TEST_CASE("A queue that was stopped can be used again", "[async]") {
   }
 }
 
-TEST_CASE("The destructor finishes what is pending, and tells errors on stderr", "[async]") {
+TEST_CASE("A queue finishes what is pending when it is destroyed, and tells errors on stderr", "[async]") {
   const CapturedStderr captured;
   std::atomic<int> n_written = 0;
   {
