@@ -77,6 +77,19 @@ TEST_CASE("A resumed run goes on in its folder, and leaves another folder as it 
   CHECK(names_in(folder / "kept") == Names{"step=2.ckpt", "step=4.ckpt"});
 }
 
+TEST_CASE("A run that goes on in another folder leaves the old best and the old last", "[model_checkpoint]") {
+  const TempFolder folder;
+  const auto callback = [&](const std::string& name) {
+    return model_checkpoint({.dirpath = folder / name, .filename = "{epoch}", .save_last = true});
+  };
+  fit({}, 2, {callback("a")});
+  const auto resumed = callback("b");
+  fit({.ckpt_path = folder / "a/last.ckpt"}, 3, {resumed});
+  CHECK(names_in(folder / "a") == Names{"epoch=1.ckpt", "last.ckpt"});
+  CHECK(names_in(folder / "b") == Names{"epoch=2.ckpt", "last.ckpt"});
+  CHECK(resumed->best_model_path() == resumed->dirpath() + "/epoch=2.ckpt");
+}
+
 TEST_CASE("With k = 1 the checkpoint that was resumed from stays, even through a link", "[model_checkpoint]") {
   const TempFolder folder;
   fit({.n_batches = 4}, 1, {newest(folder.path(), 2, 1, "link")});
