@@ -22,6 +22,8 @@
 #include "ckptio/trainer/learning_rate_monitor.h"
 #include "ckptio/trainer/load_from_checkpoint.h"
 #include "ckptio/trainer/progress_bar.h"
+#include "ckptio/trainer/samplers.h"
+#include "ckptio/trainer/stateful_data_loader.h"
 #include "ckptio/trainer/tensorboard_logger.h"
 #include "ckptio/trainer/trainer.h"
 #include "ckptio/value.h"
