@@ -25,6 +25,8 @@
 #include "ckptio/trainer/model_checkpoint.h"
 #include "ckptio/trainer/on_exception_checkpoint.h"
 #include "ckptio/trainer/progress_bar.h"
+#include "ckptio/trainer/samplers.h"
+#include "ckptio/trainer/stateful_data_loader.h"
 #include "ckptio/trainer/tensorboard_logger.h"
 #include "ckptio/trainer/trainer.h"
 #include "ckptio/value.h"

@@ -7,6 +7,7 @@
 #include "trainer/evaluation_loop.h"
 #include "trainer/generators.h"
 #include "trainer/log_metrics.h"
+#include "trainer/resume_loader.h"
 
 namespace ckptio::detail {
 namespace {
@@ -64,10 +65,8 @@ void FitLoop::take_up_checkpoint() {
     if (state) restore_generators(*state);
     state.reset();
   };
+  resume_loader(run_, train_);
   if (progress_.stage == EpochStage::kTraining) {
-    if (progress_.epoch_rng) restore_generators(*progress_.epoch_rng);
-    train_.begin();
-    skip_batches();
     if (!progress_.fetch_rng) set_generators(run_.resume_rng);
     std::optional<Dict> fetch_rng = progress_.fetch_rng;
     set_generators(fetch_rng);
@@ -75,15 +74,6 @@ void FitLoop::take_up_checkpoint() {
   }
   set_generators(run_.resume_rng);
   if (progress_.lacks_metrics) measure_lost_metrics();
-}
-
-void FitLoop::skip_batches() {
-  for (std::int64_t i = 0; i < progress_.batches_done; ++i) {
-    if (train_.next()) continue;
-    throw MismatchError("resume in epoch " + std::to_string(progress_.epoch) + ": the checkpoint was saved after " +
-                        std::to_string(progress_.batches_done) + " batches, the loader gives only " +
-                        std::to_string(i));
-  }
 }
 
 bool FitLoop::run_epoch() {
@@ -137,6 +127,7 @@ void FitLoop::fetch() {
   const auto& limit = run_.shape.n_train_batches;
   progress_.fetch_rng.reset();
   progress_.redo_rng = capture_generators();
+  if (train_.is_stateful()) progress_.loader_state = train_.state_dict();
   has_batch_ = (!limit || progress_.batches_done < *limit) && train_.next();
   progress_.fetch_rng = std::move(progress_.redo_rng);
   progress_.redo_rng.reset();

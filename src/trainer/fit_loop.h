@@ -10,8 +10,9 @@
 //    sums of metrics, generators, and batches_done. Checkpoints saved between batches hold just that.
 // 4. Before a batch, a fetch or a validation begins, the generators are kept in progress.redo_rng; a checkpoint saved
 //    in its middle holds those, and batches_done without it: the resumed run does it again.
-// 5. A resume sets the generators to epoch_rng, begins the loader, passes over batches_done batches, sets them to
-//    fetch_rng, fetches one more, and only then sets them to the checkpoint's rng_state.
+// 5. A resume begins the loader from epoch_rng and passes over batches_done batches; or, where the loader keeps a state,
+//    loads that from before the fetch and begins it, which goes on there. Then it sets the generators to fetch_rng,
+//    fetches one more, and only then sets them to the checkpoint's rng_state. See resume_loader.h.
 //
 // Schedulers step when Lightning's do: "step" ones after the optimizers' step, "epoch" ones after the last step of the
 // epoch, and those that need a metric after the validation.
@@ -37,7 +38,6 @@ class FitLoop {
   bool must_stop() const;
   void watch_time_and_signals();
   void take_up_checkpoint();
-  void skip_batches();
   bool run_epoch();  // false: stopped in its middle
   void begin_epoch();
   bool run_batches();  // as run_epoch

@@ -51,6 +51,8 @@ struct FitProgress {
   std::optional<Dict> epoch_rng;
   // The generators before the batch that is fetched but not done yet; from them a resume draws the same batch.
   std::optional<Dict> fetch_rng;
+  // Of a loader that has one: its state before that batch was fetched; between epochs, at the end of the last one.
+  std::optional<Dict> loader_state;
   // While something runs that a resume does from its start (a step, a validation): the generators at that start.
   std::optional<Dict> redo_rng;
 

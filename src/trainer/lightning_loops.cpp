@@ -167,6 +167,7 @@ void load_ours(const Dict& ours, FitProgress& progress) {
   };
   progress.epoch_rng = rng("epoch_rng_state");
   progress.fetch_rng = rng("fetch_rng_state");
+  if (const Value* loader = ours.find("loader_state")) progress.loader_state = loader->as<Dict>();
   progress.accumulated_batches = count(ours.at("accumulated_batches"));
   progress.validated_batches = count(ours.at("validated_batches"));
   if (const Value* elapsed = ours.find("elapsed_ns")) progress.elapsed = std::chrono::nanoseconds(count(*elapsed));
@@ -187,6 +188,7 @@ Dict save_loops(const FitProgress& at, Dict metrics, Dict gradients) {
                            {"metrics", std::move(metrics)}};
   Value& ours = fit_loop[kOurKey];
   if (at.elapsed.count() > 0) ours["elapsed_ns"] = static_cast<std::int64_t>(at.elapsed.count());
+  if (at.loader_state) ours["loader_state"] = *at.loader_state;
   if (!gradients.empty()) ours["gradients"] = std::move(gradients);
   return {{"fit_loop", std::move(fit_loop)},
           {"validate_loop", idle_loop(false)},

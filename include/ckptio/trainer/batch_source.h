@@ -3,7 +3,11 @@
 // are compiled once. Nothing here is for users.
 #pragma once
 
+#include <torch/data/dataloader/stateless.h>
 #include <torch/data/example.h>
+#include <torch/data/samplers/distributed.h>
+#include <torch/data/samplers/random.h>
+#include <torch/data/samplers/sequential.h>
 #include <torch/types.h>
 
 #include <concepts>
@@ -12,9 +16,15 @@
 #include <memory>
 #include <optional>
 #include <ranges>
+#include <string>
 #include <type_traits>
+#include <typeinfo>
 #include <utility>
 #include <vector>
+
+#include "ckptio/state.h"
+#include "ckptio/trainer/samplers.h"
+#include "ckptio/value.h"
 
 namespace ckptio::detail {
 
@@ -35,6 +45,16 @@ class BatchSource {
   virtual std::int64_t batch_size() const = 0;
   // How many batches an epoch has, where the loader can tell.
   virtual std::optional<std::int64_t> n_batches() const = 0;
+
+  // The loader's type, as a user would write it, without namespaces.
+  virtual std::string name() const = 0;
+  // The loader has state_dict() and load_state_dict(): after the latter begin() goes on where the state was taken.
+  virtual bool is_stateful() const = 0;
+  // Requires: is_stateful().
+  virtual Dict state_dict() const = 0;
+  virtual void load_state_dict(const Dict& state) = 0;
+  // Why a begin() with the generators of an earlier one may not give the same batches again; empty where it will.
+  virtual std::string replay_doubt() const = 0;
 };
 
 template <class Batch>
@@ -77,6 +97,39 @@ concept BatchRange = requires(Loader& loader) {
 
 template <class Loader>
 using BatchReference = decltype(*std::declval<decltype(begin_of(std::declval<Loader&>()))&>());
+
+// `type.name()`, readable and without namespaces.
+std::string short_type_name(const std::type_info& type);
+
+template <class Loader>
+inline constexpr bool is_torch_loader = false;
+template <class Dataset, class Sampler>
+inline constexpr bool is_torch_loader<torch::data::StatelessDataLoader<Dataset, Sampler>> = true;
+
+// Every epoch's order is drawn from the default generator when it begins, or fixed.
+template <class Loader>
+inline constexpr bool has_plain_sampler = false;
+template <class Dataset, class Sampler>
+inline constexpr bool has_plain_sampler<torch::data::StatelessDataLoader<Dataset, Sampler>> =
+    std::same_as<Sampler, torch::data::samplers::RandomSampler> ||
+    std::same_as<Sampler, torch::data::samplers::SequentialSampler> ||
+    std::same_as<Sampler, torch::data::samplers::DistributedSequentialSampler> ||
+    std::same_as<Sampler, RandomSampler> || std::same_as<Sampler, SequentialSampler> ||
+    std::same_as<Sampler, DistributedSequentialSampler>;
+
+template <class Loader>
+std::string replay_doubt_of(const Loader& loader) {
+  if constexpr (is_torch_loader<Loader>) {
+    if (!has_plain_sampler<Loader>) return "its sampler may keep a state from epoch to epoch";
+    if (loader.options().workers == 0) return "";
+    if (!loader.options().enforce_ordering) return "its workers give batches in no fixed order";
+    return "its workers draw random numbers in no fixed order";
+  } else if constexpr (std::ranges::forward_range<Loader>) {
+    return "";
+  } else {
+    return "it may keep a state, or pass over its batches only once";
+  }
+}
 
 template <BatchRange Loader, class Step>
 class LoaderSource final : public BatchSource {
@@ -123,6 +176,17 @@ class LoaderSource final : public BatchSource {
     if constexpr (std::ranges::sized_range<Loader>) return static_cast<std::int64_t>(std::ranges::size(loader_));
     return std::nullopt;
   }
+
+  std::string name() const override { return short_type_name(typeid(Loader)); }
+  bool is_stateful() const override { return Stateful<Loader>; }
+  Dict state_dict() const override {
+    if constexpr (Stateful<Loader>) return loader_.state_dict();
+    return {};
+  }
+  void load_state_dict([[maybe_unused]] const Dict& state) override {
+    if constexpr (Stateful<Loader>) loader_.load_state_dict(state);
+  }
+  std::string replay_doubt() const override { return replay_doubt_of(loader_); }
 
  private:
   using Reference = BatchReference<Loader>;

@@ -17,11 +17,17 @@
 //
 // Resuming is exact: a checkpoint saved after any step continues with the next batch of the same shuffle and the same
 // random draws, and ends bit for bit as if the run had never stopped, wherever the computation itself is
-// deterministic. It works for every loader that takes its order from the default generator when an epoch begins, as
-// torch::data::samplers::RandomSampler does, or that has a fixed one. The batches already done are fetched again and
-// passed over, so transforms that draw random numbers are repeated too; with worker threads LibTorch's DataLoader
-// runs them in no fixed order, so there the order of batches is exact and such draws are not. Streams and samplers
-// that keep a state of their own from epoch to epoch can't be resumed this way.
+// deterministic. How, depends on the loader:
+//
+//   StatefulDataLoader (make_stateful_data_loader), and any loader with state_dict() and load_state_dict(const Dict&),
+//       after which begin() goes on behind the batches that had been given (looked at by *iterator): the checkpoint
+//       holds its state, and nothing is fetched twice. With worker threads, see stateful_data_loader.h.
+//   LibTorch's DataLoader with a RandomSampler or SequentialSampler, a vector, and all else whose order is fixed or
+//       drawn from the default generator when an epoch begins: the batches already done are fetched again and passed
+//       over. With worker threads the order of batches is exact, and random numbers drawn by transforms are not.
+//   Others, streams and samplers that keep a state from epoch to epoch: the same, which may give other batches.
+//
+// A resume within an epoch warns of a loader for which that is not known to be exact, by its name.
 //
 // Threads: one thread uses a Trainer.
 #pragma once
