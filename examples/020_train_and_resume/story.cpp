@@ -8,7 +8,7 @@
 #include <filesystem>
 #include <iostream>
 
-#include "ckptio/formats/torch_checkpoint_io.h"
+#include "ckptio/load_checkpoint.h"
 #include "compare.h"
 
 extern char** environ;
@@ -44,8 +44,12 @@ void expect(int result, int expected, const std::string& what) {
   }
 }
 
-void list_files(const std::string& folder) {
-  std::vector<fs::directory_entry> entries(fs::directory_iterator(folder), {});
+void list_files(const std::string& run) {
+  std::vector<fs::directory_entry> entries;
+  for (const char* folder : {"/best", "/last"}) {
+    if (!fs::exists(run + folder)) continue;
+    entries.insert(entries.end(), fs::directory_iterator(run + folder), {});
+  }
   std::sort(entries.begin(), entries.end(),
             [](const auto& a, const auto& b) { return a.last_write_time() < b.last_write_time(); });
   for (const auto& entry : entries) {
@@ -92,27 +96,26 @@ int tell_story(const std::string& program, const std::string& folder) {
             << ", killed in the middle of its third epoch\n";
   expect(run_child(program, broken, "step=110"), -SIGKILL, "the run to be killed in an epoch");
   std::cout << "  killed by SIGKILL after step 110. What it left:\n";
-  list_files(broken + "/checkpoints");
+  list_files(broken);
 
   std::cout << "\n3. Started again, and killed in the middle of its third save\n";
   expect(run_child(program, broken, "save=3"), -SIGKILL, "the run to be killed in a save");
   std::cout << "  killed by SIGKILL half through a file. What it left:\n";
-  list_files(broken + "/checkpoints");
+  list_files(broken);
 
   std::cout << "\n4. Started again, to the end\n";
   expect(run_child(program, broken), 0, "the last run");
 
   std::cout << "\nBoth final checkpoints, bit for bit:\n";
-  ckptio::TorchCheckpointIO io;
-  const auto a = io.load_checkpoint(unbroken + "/final.ckpt"), b = io.load_checkpoint(broken + "/final.ckpt");
-  const auto comparisons = compare(*a, *b);
+  const auto a = ckptio::load_checkpoint(unbroken + "/final.ckpt"), b = ckptio::load_checkpoint(broken + "/final.ckpt");
+  const auto comparisons = compare(a, b);
   print_comparison(comparisons);
 
   std::cout << "\nThe broken run's checkpoints:\n";
-  list_files(broken + "/checkpoints");
+  list_files(broken);
   std::printf("\nvalidation accuracy %.2f %% (unbroken) and %.2f %% (killed twice); at least %.0f %% expected\n",
-              100 * accuracy(*a), 100 * accuracy(*b), 100 * kRequiredAccuracy);
-  const bool good = all_equal(comparisons) && accuracy(*b) >= kRequiredAccuracy;
+              100 * accuracy(a), 100 * accuracy(b), 100 * kRequiredAccuracy);
+  const bool good = all_equal(comparisons) && accuracy(b) >= kRequiredAccuracy;
   std::printf("%s\n", good ? "The runs are equal." : "FAILED");
   return good ? 0 : 1;
 }

@@ -3,6 +3,8 @@
 #pragma once
 
 #include "ckptio/checkpoint_io.h"
+#include "ckptio/decorators/async_checkpoint_io.h"
+#include "ckptio/decorators/wrapping_checkpoint_io.h"
 #include "ckptio/error.h"
 #include "ckptio/formats/python_checkpoint_io.h"
 #include "ckptio/formats/safetensors_checkpoint_io.h"
@@ -18,9 +20,10 @@
 #include "ckptio/storage/storage_backend.h"
 #include "ckptio/trainer/csv_logger.h"
 #include "ckptio/trainer/early_stopping.h"
-#include "ckptio/trainer/every_n_train_steps.h"
 #include "ckptio/trainer/learning_rate_monitor.h"
 #include "ckptio/trainer/load_from_checkpoint.h"
+#include "ckptio/trainer/model_checkpoint.h"
+#include "ckptio/trainer/on_exception_checkpoint.h"
 #include "ckptio/trainer/progress_bar.h"
 #include "ckptio/trainer/samplers.h"
 #include "ckptio/trainer/stateful_data_loader.h"

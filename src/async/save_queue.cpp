@@ -121,6 +121,7 @@ struct SaveQueue::Core : public Drainable, public std::enable_shared_from_this<C
     if (!take(progress, *steps, [&](SaveSteps& each) { each.stage(*progress); })) return;
     progress->update_timing([&](SaveTiming& timing) { timing.staging = Clock::now() - begin; });
     progress->reach(SaveStage::Staged);
+    if (!take(progress, *steps, [](SaveSteps& each) { each.settle(); })) return;
     post(writer, progress, steps, [this, progress, steps] { write(progress, steps); });
   }
 
@@ -148,10 +149,11 @@ struct SaveQueue::Core : public Drainable, public std::enable_shared_from_this<C
         print("gave up after " + to_seconds(options.drain_timeout) + " (drain_timeout): the save of '" +
               progress->path() + "' was still going on as it had to end, and may be missing");
       }
-      while (!failed.empty()) {
-        const std::string path = failed.front()->path();
-        if (const auto error = take_error()) print("the save of '" + path + "' failed: " + message_of(error));
+      for (const Progress& progress : failed) {
+        const std::string action = progress->path().empty() ? "the teardown" : "the save of '" + progress->path() + "'";
+        if (const auto error = progress->take_error()) print(action + " failed: " + message_of(error));
       }
+      failed.clear();
     } catch (...) {  // no memory for a message
     }
   }
@@ -214,8 +216,8 @@ void SaveQueue::throw_error() {
   if (error) std::rethrow_exception(error);
 }
 
-void SaveQueue::keep_error(const std::string& path, std::exception_ptr error) {
-  const auto progress = std::make_shared<SaveProgress>(path);
+void SaveQueue::keep_error(std::exception_ptr error) {
+  const auto progress = std::make_shared<SaveProgress>("");
   progress->fail(std::move(error));
   const std::scoped_lock lock(core_->mutex);
   core_->failed.push_back(progress);

@@ -31,7 +31,9 @@ class SaveSteps {
  public:
   virtual ~SaveSteps() = default;
   virtual void stage(SaveProgress& progress) = 0;
-  // Not called if stage() threw. The queue tells `progress` that the save is Durable when this returns.
+  // The rest of staging, for which nobody waits: the save is Staged by now.
+  virtual void settle() {}
+  // Not called if one of those threw. The queue tells `progress` that the save is Durable when this returns.
   virtual void write(SaveProgress& progress) = 0;
 };
 
@@ -55,8 +57,8 @@ class SaveQueue {
   void wait() const;
   // Throws the oldest error that nobody was told of.
   void throw_error();
-  // Makes `error` one that throw_error() will throw. `path` is for messages.
-  void keep_error(const std::string& path, std::exception_ptr error);
+  // Makes `error`, of a teardown, one that throw_error() will throw.
+  void keep_error(std::exception_ptr error);
   // Returns when nothing is pending and the threads have ended; the next add() starts them again.
   void stop();
 

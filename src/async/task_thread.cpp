@@ -62,7 +62,7 @@ struct TaskThread::Tasks {
       waiting.pop_front();
       lock.unlock();
       task();
-      task = nullptr;  // what it holds goes before it counts as done
+      task = nullptr;  // what it holds goes without the lock: it may post
       lock.lock();
     }
   }

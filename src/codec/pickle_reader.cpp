@@ -195,7 +195,14 @@ void PickleMachine::step(Op op) {
 }
 
 bool PickleMachine::step_memo(Op op) {
-  const auto put = [&](std::uint64_t number) { memo_.put(builder_, number, top()); };
+  const auto put = [&](std::uint64_t number) {
+    // LibTorch's pickler counts up from 0, and its unpickler has a table of as many entries as the highest says.
+    if (builder_.dialect() == PickleDialect::libtorch && number > memo_.next()) {
+      builder_.fail("memo entry " + std::to_string(number) + " found, at most " + std::to_string(memo_.next()) +
+                    " expected");
+    }
+    memo_.put(builder_, number, top());
+  };
   const auto get = [&](std::uint64_t number) {
     Object* object = memo_.get(number);
     if (object == nullptr) builder_.fail("memo entry " + std::to_string(number) + " found, which was never stored");

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "formats/checkpoint_file.h"
 
-#include <c10/util/Type.h>
-
 #include <algorithm>
 #include <cstring>
 #include <vector>
 
 #include "async/written_signal.h"
 #include "ckptio/error.h"
+#include "value/type_name.h"
 
 namespace ckptio::detail {
 
@@ -47,13 +46,6 @@ class ReadAhead {
   std::vector<unsigned char> bytes_;
 };
 
-// "MyCheckpointIO", without namespaces.
-std::string class_name(const std::type_info& type) {
-  const std::string full = c10::demangle(type.name());
-  const std::size_t scope = full.rfind("::");
-  return scope == std::string::npos ? full : full.substr(scope + 2);
-}
-
 }  // namespace
 
 std::unique_ptr<RandomAccessFile> open_checkpoint_file(const StorageBackend& storage, const std::string& path) {
@@ -80,7 +72,7 @@ void refuse_storage_options(const std::optional<Dict>& storage_options, const st
   if (!storage_options) return;
   throw TypeError(
       "`Trainer.save_checkpoint(..., storage_options=...)` with `storage_options` arg is not supported for `" +
-      class_name(plugin) +
+      type_name(plugin) +
       "`. Please implement your custom `CheckpointIO` to define how you'd like to use `storage_options`.");
 }
 

@@ -6,9 +6,11 @@
 #include <algorithm>
 #include <cctype>
 #include <exception>
+#include <set>
 #include <typeinfo>
 
 #include "codec/archive.h"
+#include "codec/python_file.h"
 #include "codec/refuse_opaque.h"
 #include "codec/torchscript_code.h"
 #include "codec/zip_reader.h"
@@ -116,10 +118,12 @@ std::string joined(const std::vector<std::string>& items) {
   return text;
 }
 
-// What LibTorch would run while it reads an archive, and what functions it holds.
+// What LibTorch would run while it reads an archive, and what its code holds.
 struct Code {
   std::vector<std::string> unsafe;
   std::vector<std::string> functions;
+  std::vector<detail::TorchScriptClass> classes;
+  std::uint64_t n_bytes = 0;
 };
 
 // Archive::open has bounded the code, and what the two pickles take.
@@ -132,6 +136,8 @@ Code find_code(const detail::ZipReader& zip) {
       auto code = detail::examine_torchscript(record.name, {reinterpret_cast<const char*>(text.data()), text.size()});
       found.unsafe.insert(found.unsafe.end(), code.unsafe.begin(), code.unsafe.end());
       found.functions.insert(found.functions.end(), code.functions.begin(), code.functions.end());
+      found.classes.insert(found.classes.end(), code.classes.begin(), code.classes.end());
+      found.n_bytes += text.size();
     } else if (name == "data.pkl" || name == "constants.pkl") {
       const auto pickle = zip.read(record);
       const auto bound = detail::torchbind_class_in({reinterpret_cast<const char*>(pickle.data()), pickle.size()});
@@ -177,16 +183,54 @@ detail::TorchArchive load_archive(const RandomAccessFile& file, const std::strin
   return archive;
 }
 
-// True where torch::load gives what was asked: not for objects that it would restore by code, nor for storages from
-// other devices, whose origin it forgets (archives of ours keep a list), and which map_location may ask for.
-bool can_torch_load(const detail::Archive& archive, const Code& code, const MapLocation& map_location) {
-  if (archive.format() != detail::ArchiveFormat::libtorch || !code.unsafe.empty()) return false;
-  if (!detail::find_opaque(&archive.root()).empty()) return false;
-  const auto& storages = archive.graph().storages;
-  return archive.is_checkpoint() || (map_location.is_none() && std::all_of(storages.begin(), storages.end(),
-                                                                           [](const detail::StorageInfo& storage) {
-                                                                             return storage.location == "cpu";
-                                                                           }));
+// LibTorch's reader trusts what it reads: nested types and chains of classes exhaust its stack, a class of an
+// unexpected kind crashes it, and a storage that is named a thousand times is read as often. So it gets archives alone
+// that are as save_checkpoint writes them.
+
+// One class of attributes, in a few lines.
+bool has_our_code(const Code& code) {
+  constexpr std::uint64_t kMaxBytes = 512;
+  return code.unsafe.empty() && code.functions.empty() && code.n_bytes <= kMaxBytes && code.classes.size() == 1 &&
+         code.classes[0].base == "Module";
+}
+
+bool is_readable_pickle(const detail::ZipReader& zip, const detail::ZipRecord& record) {
+  try {
+    detail::ObjectGraph graph;
+    detail::read_pickle_record(zip, record, detail::PickleDialect::libtorch, graph);
+    return graph.storages.empty();
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+bool has_our_records(const detail::ZipReader& zip) {
+  static const std::set<std::string> kNames{"data.pkl", "version", "byteorder", "code/__torch__.py",
+                                            ".data/serialization_id"};
+  static const std::set<std::string> kPickles{"constants.pkl", "code/__torch__.py.debug_pkl"};  // hold no tensors
+  return std::all_of(zip.records().begin(), zip.records().end(), [&zip](const detail::ZipRecord& record) {
+    const std::string name = name_in_archive(record);
+    if (kPickles.count(name) != 0) return is_readable_pickle(zip, record);
+    return kNames.count(name) != 0 || name.starts_with("data/");
+  });
+}
+
+// Each once, but for those that stand by themselves as well.
+bool names_storages_once(const detail::ObjectGraph& graph) {
+  constexpr std::uint64_t kAllowedBytes = std::uint64_t{16} << 20;
+  std::uint64_t n_bytes = 0, n_named = 0;
+  for (const auto& storage : graph.storages) n_bytes += storage.n_bytes;
+  for (const auto& object : graph.objects) {
+    const auto* named = object.get<detail::ObjectStorage>();
+    if (named != nullptr) n_named += graph.storages[named->storage].n_bytes;
+    if (n_named > 2 * n_bytes + kAllowedBytes) return false;
+  }
+  return true;
+}
+
+bool can_torch_load(const detail::Archive& archive, const Code& code) {
+  return archive.is_checkpoint() && has_our_code(code) && has_our_records(*archive.zip()) &&
+         names_storages_once(archive.graph()) && detail::find_opaque(&archive.root()).empty();
 }
 
 Checkpoint load_by_torch(const RandomAccessFile& file, const std::string& path, const MapLocation& map_location) {
@@ -244,7 +288,7 @@ std::optional<Checkpoint> TorchCheckpointIO::load_checkpoint(const std::string& 
     code = find_code(*archive.zip());
     refuse_code(code, path, options.weights_only);
   }
-  if (can_torch_load(archive, code, options.map_location)) return load_by_torch(*file, path, options.map_location);
+  if (can_torch_load(archive, code)) return load_by_torch(*file, path, options.map_location);
   return load_by_codec(std::move(archive), *file, path, options);
 }
 

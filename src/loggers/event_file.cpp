@@ -2,6 +2,7 @@
 #include "loggers/event_file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <array>
@@ -10,7 +11,9 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 #include "ckptio/error.h"
@@ -113,13 +116,26 @@ struct StructValue {
   Message operator()(const std::string& value) const { return Message().text(3, value); }
 };
 
+constexpr const char* kPrefix = "events.out.tfevents.";
+
+// Writers of ours hold a lock on their file for as long as they live. False where that can't be told.
+bool all_are_done(const std::string& folder) {
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, none)) {
+    if (!entry.path().filename().string().starts_with(kPrefix)) continue;
+    const FileDescriptor file(::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    if (!file.is_open() || ::flock(file.get(), LOCK_SH | LOCK_NB) != 0) return false;
+  }
+  return true;
+}
+
 std::string new_name() {
   static std::atomic<int> n_made{0};  // several runs may begin in one second
   char host[256] = "localhost";
   if (::gethostname(host, sizeof host - 1) != 0) host[0] = '\0';
   char name[400];
-  std::snprintf(name, sizeof name, "events.out.tfevents.%010lld.%.255s.%ld.%d", static_cast<long long>(now_seconds()),
-                host, static_cast<long>(::getpid()), n_made++);
+  std::snprintf(name, sizeof name, "%s%010lld.%.255s.%ld.%d", kPrefix, static_cast<long long>(now_seconds()), host,
+                static_cast<long>(::getpid()), n_made++);
   return name;
 }
 
@@ -133,13 +149,14 @@ std::uint32_t crc32c(const void* data, std::size_t n_bytes) {
   return ~crc;
 }
 
-EventFile::EventFile(const std::string& folder) {
+EventFile::EventFile(const std::string& folder) : follows_others_(all_are_done(folder)) {
   do {
     path_ = folder + "/" + new_name();
     constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC;
     file_ = FileDescriptor(retry_interrupted([&] { return ::open(path_.c_str(), kFlags, 0666); }));
   } while (!file_.is_open() && errno == EEXIST);
   if (!file_.is_open()) throw_io_error("create", path_, errno);
+  ::flock(file_.get(), LOCK_EX | LOCK_NB);  // see all_are_done()
   write(Message().real(1, now_seconds()).text(3, "brain.Event:2").bytes());
 }
 
@@ -181,7 +198,14 @@ void EventFile::add_hyper_parameters(const std::map<std::string, HyperParameter>
   write(event(0).message(5, summary).bytes());
 }
 
+void EventFile::add_end(bool is_success) {
+  const Message end = Message().integer(1, is_success ? 1 : 2).real(2, now_seconds());
+  const Message value = hparams_value("_hparams_/session_end_info", Message().message(4, end));
+  write(event(0).message(5, Message().message(1, value)).bytes());
+}
+
 void EventFile::add_start(std::int64_t step) {
+  if (!follows_others_) return;
   constexpr int kStart = 1;
   write(event(step).message(7, Message().integer(1, kStart)).bytes());
 }

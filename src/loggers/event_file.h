@@ -35,8 +35,12 @@ class EventFile {
   void add_hyper_parameters(const std::map<std::string, HyperParameter>& parameters,
                             const std::vector<std::string>& metrics);
 
+  // The HParams page shows how the run with those parameters ended.
+  void add_end(bool is_success);
+
   // A run begins, or goes on, whose first scalars are of this step: what earlier files of the folder have from there on
-  // was undone, and TensorBoard shows it no more.
+  // was undone, and TensorBoard shows it no more. Writes nothing if another logger was writing to the folder when this
+  // file was made.
   void add_start(std::int64_t step);
 
   const std::string& path() const noexcept { return path_; }
@@ -45,6 +49,7 @@ class EventFile {
   void write(const std::string& event);
 
   std::string path_;
+  const bool follows_others_;
   FileDescriptor file_;
   std::uint64_t size_ = 0;
 };

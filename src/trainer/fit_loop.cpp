@@ -155,6 +155,8 @@ void FitLoop::run_batch() {
   }
   if (!has_batch_) end_batches();
   log_step_metrics(run_, stepped);
+  // Before these hooks save again: what they remove because of a save that is over must not wait for the next one.
+  run_.settle_saves();
   run_.call_around(&Callback::on_train_batch_end, &TrainingModule::on_train_batch_end, loss, batch_idx);
 }
 

@@ -114,7 +114,8 @@ void LearningRateMonitor::on_train_batch_start(Trainer& trainer, TrainingModule&
 
 std::map<std::string, double> LearningRateMonitor::stats(const Trainer& trainer, const std::string& interval) const {
   std::map<std::string, double> stats;
-  for (const auto& [optimizer, name, of_scheduler] : names_of(trainer.optimizers_and_schedulers()).all()) {
+  const Names names = names_of(trainer.optimizers_and_schedulers());
+  for (const auto& [optimizer, name, of_scheduler] : names.all()) {
     if (interval != "any" && of_scheduler != "any" && of_scheduler != interval) continue;
     const auto& groups = optimizer->param_groups();
     for (std::size_t i = 0; i < groups.size(); ++i) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <typeinfo>
+#include <utility>
 
 #include "ckptio/error.h"
 #include "ckptio/load_checkpoint.h"
@@ -74,12 +75,15 @@ IncompatibleKeys apply_weights(torch::nn::Module& module, const Dict& state, con
                                const LoadWeightsOptions& options) {
   const std::string what = "weights of " + class_name(module) + " from '" + path + "'";
   detail::LoadPlan plan;
-  plan.strict = is_strict(module, options);
+  plan.strict = false;  // what is missed is decided here
   detail::plan_load(module, select(state, options, what), "", plan);
   // A part of the names was asked for: the others are not missed.
   const auto is_elsewhere = [&](const auto& entry) { return !entry.name.starts_with(replacement_of(options)); };
-  std::erase_if(plan.mismatches.missing, is_elsewhere);
   std::erase_if(plan.skipped.missing, is_elsewhere);
+  if (is_strict(module, options)) {
+    std::swap(plan.mismatches.missing, plan.skipped.missing);
+    std::swap(plan.mismatches.unexpected, plan.skipped.unexpected);
+  }
   plan.run(what);
   return {names(plan.skipped.missing), names(plan.skipped.unexpected)};
 }

@@ -8,12 +8,14 @@ namespace {
 
 void log(Run& run, std::map<std::string, double> metrics, std::int64_t step) {
   if (metrics.empty()) return;
-  if (run.stage == "fit") metrics.emplace("epoch", static_cast<double>(run.progress.epoch));
+  metrics.emplace("epoch", static_cast<double>(run.progress.epoch));
   for (const auto& logger : run.loggers) logger->log_metrics(metrics, step);
 }
 
-// Of the last step that was done.
-std::int64_t last_step(const Run& run) { return std::max<std::int64_t>(run.progress.global_step - 1, 0); }
+// In a fit that of the last step that was done; of a run of its own, after a fit, the number of its steps.
+std::int64_t step_of_means(const Run& run) {
+  return run.stage == "fit" ? std::max<std::int64_t>(run.progress.global_step - 1, 0) : run.progress.global_step;
+}
 
 void save(Run& run) {
   for (const auto& logger : run.loggers) logger->save();
@@ -27,12 +29,12 @@ void log_step_metrics(Run& run, bool stepped) {
 }
 
 void log_epoch_metrics(Run& run) {
-  log(run, run.metrics.epoch_metrics(MetricStore::Stage::kTraining), last_step(run));
+  log(run, run.metrics.epoch_metrics(MetricStore::Stage::kTraining), step_of_means(run));
   save(run);
 }
 
 void log_evaluation_metrics(Run& run) {
-  log(run, run.metrics.epoch_metrics(MetricStore::Stage::kEvaluation), last_step(run));
+  log(run, run.metrics.epoch_metrics(MetricStore::Stage::kEvaluation), step_of_means(run));
   save(run);
 }
 

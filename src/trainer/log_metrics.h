@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// When metrics go to the loggers, and under which step: Lightning's, the number of optimizer steps done when they were
-// measured; so those of the first step are of step 0.
+// When metrics go to the loggers, and under which step: Lightning's, the number of optimizer steps done when the last
+// of them were measured; so those of the first step are of step 0.
 #pragma once
 
 #include "trainer/run.h"

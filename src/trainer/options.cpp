@@ -1,25 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trainer/options.h"
 
-#include <c10/util/Type.h>
 #include <torch/optim/lbfgs.h>
 
 #include <algorithm>
 #include <typeinfo>
 
+#include "ckptio/decorators/wrapping_checkpoint_io.h"
 #include "ckptio/formats/torch_checkpoint_io.h"
 #include "ckptio/trainer/model_checkpoint.h"
 #include "ckptio/trainer/progress_bar.h"
 #include "trainer/trainer_state.h"
+#include "value/type_name.h"
 
 namespace ckptio::detail {
 namespace {
-
-std::string class_name(const Callback& callback) {
-  const std::string name = c10::demangle(typeid(callback).name());
-  const auto colon = name.rfind(':');
-  return colon == std::string::npos ? name : name.substr(colon + 1);
-}
 
 std::shared_ptr<Strategy> choose_strategy(const TrainerOptions& options) {
   if (options.plugins.size() > 1) {
@@ -31,6 +26,9 @@ std::shared_ptr<Strategy> choose_strategy(const TrainerOptions& options) {
     strategy->set_checkpoint_io(options.plugins.front().checkpoint_io());
   } else if (!strategy->checkpoint_io()) {
     strategy->set_checkpoint_io(std::make_shared<TorchCheckpointIO>());
+  }
+  if (auto* wrapper = dynamic_cast<WrappingCheckpointIO*>(strategy->checkpoint_io().get())) {
+    wrapper->set_checkpoint_io(std::make_shared<TorchCheckpointIO>());  // where it has none
   }
   return strategy;
 }
@@ -48,8 +46,9 @@ void add_or_refuse_checkpointing(const TrainerOptions& options, std::vector<std:
   for (const auto& callback : callbacks) {
     if (!callback->saves_checkpoints()) continue;
     if (*options.enable_checkpointing) return;
+    const Callback& found = *callback;
     throw MisconfigurationError("Trainer was configured with `enable_checkpointing=False` but found `" +
-                                class_name(*callback) + "` in callbacks list.");
+                                type_name(typeid(found)) + "` in callbacks list.");
   }
   if (*options.enable_checkpointing) callbacks.push_back(std::make_shared<ModelCheckpoint>());
 }

@@ -143,13 +143,17 @@ void ProgressBar::begin_evaluation(const Trainer& trainer, const char* title) {
 void ProgressBar::advance_evaluation(const Trainer& trainer, std::int64_t batch_idx) {
   if (!evaluation_) return;
   evaluation_->n_done = batch_idx + 1;
-  draw_if_due(trainer, *evaluation_, trainer.n_eval_batches());
+  std::optional<std::int64_t> n_all = trainer.n_eval_batches();
+  const auto last = n_batches_.find(evaluation_->title);
+  if (!n_all && last != n_batches_.end()) n_all = last->second;
+  draw_if_due(trainer, *evaluation_, n_all);
 }
 
 void ProgressBar::end_evaluation(const Trainer& trainer) {
   if (!evaluation_) return;
   const Bar bar = *evaluation_;
   evaluation_.reset();
+  n_batches_[bar.title] = bar.n_done;
   if (trainer.stage() == "fit") {
     if (terminal_ && training_ && !training_->title.empty()) draw(trainer, *training_, trainer.n_train_batches());
     return;

@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ckptio/trainer/strategy.h"
 
-#include <c10/util/Type.h>
-
 #include <typeinfo>
+
+#include "value/type_name.h"
 
 namespace ckptio {
 
-std::string Strategy::name() const {
-  const std::string name = c10::demangle(typeid(*this).name());
-  const auto colon = name.rfind(':');
-  return colon == std::string::npos ? name : name.substr(colon + 1);
-}
+std::string Strategy::name() const { return detail::type_name(typeid(*this)); }
 
 void Strategy::set_checkpoint_io(std::shared_ptr<CheckpointIO> checkpoint_io) {
   if (handles_checkpoints()) {

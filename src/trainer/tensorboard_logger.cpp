@@ -57,7 +57,12 @@ void TensorBoardLogger::log_hyperparams(const Dict& hyper_parameters) {
     file().add_scalars({{metrics[0], -1.0}}, 0);
   }
   file().add_hyper_parameters(parameters, metrics);
+  has_hyper_parameters_ = true;
   detail::write_yaml(hyper_parameters, folder_.make() + "/hparams.yaml");
+}
+
+void TensorBoardLogger::finalize(const std::string& status) {
+  if (has_hyper_parameters_) file().add_end(status == "success");
 }
 
 }  // namespace ckptio

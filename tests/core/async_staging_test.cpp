@@ -103,12 +103,17 @@ TEST_CASE("No more buffers are kept than asked for", "[async]") {
 }
 
 TEST_CASE("The buffer that fits is taken, else the largest grows", "[async]") {
-  const auto memory = std::make_shared<StagingMemory>(2);
-  { const auto small = memory->acquire(4096), large = memory->acquire(100'000'000); }
-  CHECK(memory->acquire(4000)->capacity() == 4096);
-  CHECK(memory->acquire(5000)->capacity() >= 100'000'000);
-  CHECK(memory->acquire(200'000'000)->capacity() >= 200'000'000);
-  CHECK(memory->acquire(4000)->capacity() == 4096);
+  for (const bool small_first : {false, true}) {
+    const auto memory = std::make_shared<StagingMemory>(2);
+    {
+      const auto a = memory->acquire(small_first ? 4096 : 100'000'000);
+      const auto b = memory->acquire(small_first ? 100'000'000 : 4096);
+    }
+    CHECK(memory->acquire(5000)->capacity() >= 100'000'000);
+    CHECK(memory->acquire(4000)->capacity() == 4096);
+    CHECK(memory->acquire(200'000'000)->capacity() >= 200'000'000);
+    CHECK(memory->acquire(4000)->capacity() == 4096);
+  }
 }
 
 TEST_CASE("A buffer may outlive the staging memory", "[async]") {

@@ -20,7 +20,7 @@ using detail::SaveEntry;
 using detail::TopKRule;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-using Kind = SaveEntry::Kind;
+using Kind = detail::SaveKind;
 
 // What ModelCheckpoint does with a monitor, each save done at once. Returns the files there are in the end.
 std::set<std::string> files_after(CheckpointBook& book, const std::vector<double>& scores) {
@@ -227,6 +227,20 @@ TEST_CASE("A checkpoint that is gone counts no longer", "[checkpoint_book]") {
   CHECK(book.page().best_model_path == "");
   CHECK(book.page().kth_best_model_path == "");
   CHECK_FALSE(book.page().best_model_score.has_value());
+}
+
+TEST_CASE("What cannot be removed yet is handed out again", "[checkpoint_book]") {
+  CheckpointBook book({.k = 1});
+  for (const std::string path : {"a", "b"}) {
+    book.begin(best(path, path == "a" ? 3 : 2));
+    CHECK(book.is_open(path));
+    book.succeed(path);
+    CHECK_FALSE(book.is_open(path));
+  }
+  book.postpone("a");
+  CHECK(book.page().superseded == std::vector<std::string>{"a"});
+  book.begin(best("c", 1));
+  CHECK(book.succeed("c")->superseded == std::vector<std::string>{"a", "b"});
 }
 
 TEST_CASE("Scores are written as YAML", "[checkpoint_book]") {

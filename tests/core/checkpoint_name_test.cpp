@@ -73,7 +73,7 @@ TEST_CASE("A name template that cannot be filled is a ValueError", "[checkpoint_
   CHECK_THROWS_AS(python_format(1.0, "999999999f"), ValueError);
 }
 
-TEST_CASE("Numbers are written as Python writes them", "[checkpoint_name]") {
+TEST_CASE("Formats of numbers are Python's", "[checkpoint_name]") {
   struct Row {
     Number number;
     const char* spec;

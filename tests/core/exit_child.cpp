@@ -10,7 +10,6 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
-#include <map>
 #include <stdexcept>
 #include <thread>
 
@@ -21,32 +20,26 @@ namespace {
 using namespace ckptio::detail;
 
 std::atomic<bool> main_is_through = false;
-bool is_alive = true;
+std::atomic<bool> late_is_made = false, late_is_alive = true;
 
 struct Late {
-  std::string text = "saved";
-  ~Late() {
-    text = "gone";
-    is_alive = false;
-  }
+  Late() { late_is_made = true; }
+  ~Late() { late_is_alive = false; }
 };
 
-const std::string& late_text() {
-  static const Late late;
-  return late.text;
-}
+void need_late() { static const Late late; }
 
 struct Save : SaveSteps {
   std::string file, how;
   void stage(SaveProgress&) override {}
   void write(SaveProgress&) override {
-    if (how == "late") late_text();
+    if (how == "late") need_late();
     if (how == "worker") std::exit(7);
     while (!main_is_through || how == "stuck") std::this_thread::sleep_for(std::chrono::milliseconds(1));
     std::this_thread::sleep_for(std::chrono::milliseconds(50));  // time for a process that does not wait to be gone
     if (how == "error") throw std::runtime_error("no space left");
     std::FILE* out = std::fopen(file.c_str(), "a");
-    std::fputs(how == "late" ? late_text().c_str() : "saved", out);
+    std::fputs(late_is_alive ? "saved" : "too late", out);
     std::fclose(out);
   }
 };
@@ -62,6 +55,7 @@ int run(const std::string& file, const std::string& how) {
     return save;
   });
   if (how == "worker") std::this_thread::sleep_for(std::chrono::hours(1));
+  while (how == "late" && !late_is_made) std::this_thread::yield();
   int result = 7;
   if (how == "fork") {
     const pid_t child = ::fork();

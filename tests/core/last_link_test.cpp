@@ -19,6 +19,7 @@ using detail::point_link;
 void write_text(const std::string& path, const std::string& text) { std::ofstream(path) << text; }
 
 std::string read_text(const std::string& path) {
+  if (fs::is_directory(path)) return "folder";
   std::ifstream file(path);
   return {std::istreambuf_iterator<char>(file), {}};
 }

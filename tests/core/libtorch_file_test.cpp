@@ -5,9 +5,9 @@
 
 #include "ckptio/error.h"
 #include "codec/torchscript_code.h"
-#include "libtorch_archive.h"
 #include "read_pickle_text.h"
 #include "support/catch.h"
+#include "support/libtorch_archive.h"
 
 using namespace ckptio;
 using namespace ckptio::detail;
@@ -116,10 +116,9 @@ TEST_CASE("Only the classes of __torch__ may be called with what is no tuple", "
 }
 
 TEST_CASE("Two objects of TorchScript that share their attributes are refused", "[libtorch]") {
-  // memo 0: the attributes; BUILD takes them twice
   const std::string made = global("__torch__", "Net") + ")\x81";
-  const std::string shared = made + dict({str("n"), integer(1)}) + "q" + std::string(1, '\0') + "b";
-  const std::string again = made + "h" + std::string(1, '\0') + "b";
+  const std::string shared = made + dict({str("n"), integer(1)}) + memo('q', 0) + "b";
+  const std::string again = made + memo('h', 0) + "b";
   CHECK_THROWS_WITH(archive_of(tuple({shared, again})).open(), ContainsSubstring("share their attributes"));
 }
 
@@ -279,10 +278,8 @@ TEST_CASE("Tensors of modules have Python's names: all parameters, then all buff
     CHECK(names_of(source) == "| ''");
   }
   SECTION("a tensor and a module that are used twice are named once, where they are first") {
-    const std::string zero(1, '\0');
-    const std::string tensor_0 = t + "q" + zero;
-    source.data =
-        object("Net", {str("a"), object("Inner", {str("w"), tensor_0}) + "q\1", str("b"), "h\1", str("w"), "h" + zero});
+    source.data = object("Net", {str("a"), object("Inner", {str("w"), t + memo('q', 0)}) + memo('q', 1), str("b"),
+                                 memo('h', 1), str("w"), memo('h', 0)});
     CHECK(names_of(source) == "w | '' 'a'");
   }
   SECTION("an archive without modules has none") {

@@ -100,6 +100,13 @@ TEST_CASE("The stack and the memo work as Python's") {
   CHECK(text_of(doc("]r\xff\xff\xff\xffj\xff\xff\xff\xff\x86")) == "(#1=[], #1)");
 }
 
+TEST_CASE("A LibTorch archive's memo counts up from 0, as LibTorch has a table of it") {
+  const auto read = [](const std::string& body) { return error_of(doc(body), PickleDialect::libtorch); };
+  CHECK(read("]" + memo('q', 0) + memo('q', 1) + memo('q', 0)).empty());
+  CHECK_THAT(read("]" + memo('q', 1)), ContainsSubstring("memo entry 1 found, at most 0 expected"));
+  CHECK_THAT(read("]" + memo('q', 0) + "r\xff\xff\xff\xff"), ContainsSubstring("memo entry 4294967295"));
+}
+
 TEST_CASE("An object that holds itself is read as such") {
   CHECK(text_of(doc("]q\x00h\x00"
                     "a"s)) == "#1=[#1]");

@@ -12,7 +12,7 @@
 #include <thread>
 
 #include "ckptio/storage/local_storage.h"
-#include "ckptio/trainer/every_n_train_steps.h"
+#include "ckptio/trainer/model_checkpoint.h"
 #include "unit/trainer/small_run.h"
 
 namespace ckptio::test {
@@ -78,10 +78,17 @@ int train(const std::string& folder, const std::string& mishap) {
   const auto killer = std::make_shared<AfterStep>([&](Trainer& trainer) {
     if (trainer.global_step() == number("step=")) die();
   });
-  const auto saver = std::make_shared<EveryNTrainSteps>(
-      EveryNTrainStepsOptions{.dirpath = folder + "/checkpoints", .every_n_train_steps = 2, .save_last_k = 2});
+  // What a killed save left is of this run, and may be saved over.
+  const auto saver = std::make_shared<ModelCheckpoint>(ModelCheckpointOptions{.dirpath = folder + "/checkpoints",
+                                                                              .filename = "{step}",
+                                                                              .monitor = "step",
+                                                                              .save_last = "link",
+                                                                              .save_top_k = 2,
+                                                                              .mode = "max",
+                                                                              .every_n_train_steps = 2,
+                                                                              .enable_version_counter = false});
   Trainer trainer(quiet(2, std::make_shared<TorchCheckpointIO>(std::make_shared<CountingStorage>()), {saver, killer}));
-  trainer.fit(net, make_loader(), make_loader(8), EveryNTrainSteps::last_checkpoint(folder + "/checkpoints"));
+  trainer.fit(net, make_loader(), make_loader(8), "last");
   trainer.save_checkpoint(folder + "/final.ckpt");
   return 0;
 }

@@ -57,10 +57,13 @@ const Checkpoint& unbroken() {
 
 void check_equals_unbroken(const std::string& folder) {
   CHECK(first_difference(final_checkpoint(folder), unbroken()) == "");
+  // What the last start resumed from stays until the next one, which finds nothing else to do.
+  REQUIRE(run_child(folder) == 0);
+  CHECK(first_difference(final_checkpoint(folder), unbroken()) == "");
   std::vector<std::string> names;
   for (const auto& entry : fs::directory_iterator(folder + "/checkpoints")) names.push_back(entry.path().filename());
   std::ranges::sort(names);
-  CHECK(names == std::vector<std::string>{"step=10.ckpt", "step=12.ckpt"});
+  CHECK(names == std::vector<std::string>{"last.ckpt", "step=10.ckpt", "step=12.ckpt"});
 }
 
 TEST_CASE("A training process killed after every step, one after the other, ends as an undisturbed one",

@@ -61,6 +61,9 @@ inline std::string latin1_bytes(const std::string& utf8) {
   return call("_codecs", "encode", {str(utf8), str("latin1")});
 }
 
+// BINPUT 'q' and BINGET 'h'.
+inline std::string memo(char opcode, unsigned char number) { return std::string{opcode, static_cast<char>(number)}; }
+
 inline const std::string kNone = "N";
 inline const std::string kTrue = "\x88";
 inline const std::string kFalse = "\x89";

@@ -57,9 +57,10 @@ class TorchCheckpointIO : public CheckpointIO {
   // Before torch::load sees a file, our own reader has read all of it but the tensors' bytes, within bounds: its
   // structure and every record's CRC-32, its objects, the tensors' geometry and the sizes of their records, and that
   // reading it executes nothing it carries. Ignores options.state; the result is always there.
-  // What torch::load cannot do our own reader does: files of Python's torch.save, a map_location for archives that
-  // other programs wrote, and with weights_only = false objects that LibTorch would restore by code, as Opaques.
-  // Archives of torch::save and of TorchScript, their data alone, are read too: a Dict of their attributes.
+  // torch::load reads what is as save_checkpoint writes it. All else our own reader does, as LibTorch's crashes on some
+  // files and cannot do others: archives of torch::save and of TorchScript, their data alone, as a Dict of their
+  // attributes, and with weights_only = false the objects that LibTorch would restore by code, as Opaques; files of
+  // Python's torch.save.
   // UnsafeError: a class with __setstate__, a TorchBind class, or a default value that is computed when the file is
   // read, unless weights_only = false; with weights_only = true also any TorchScript function and any Opaque, all of
   // them listed. CorruptError: not a checkpoint, empty, truncated, altered, hostile. UnsupportedError: written by a

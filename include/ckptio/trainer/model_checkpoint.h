@@ -14,7 +14,8 @@
 // - A save that fails changes nothing: not what this class knows, nor the files that were there.
 // - `last` is at every moment a whole checkpoint, once there was one.
 // - Removed are only checkpoints that this run wrote, or the run that it resumed by that one's checkpoint, and of these
-//   only in the folder `dirpath`; never the one that this run was resumed from.
+//   only in the folder `dirpath`; never the one that this run was resumed from (a run that goes on from a later one
+//   may).
 // - Checkpoints hold the paths of others relative to themselves: a run whose folder was moved resumes. A run that is
 //   resumed with another dirpath leaves the old folder as it is, and takes over only best_model_path.
 //
@@ -38,6 +39,7 @@ namespace detail {
 class CheckpointBook;  // src/trainer/checkpoints/checkpoint_book.h
 struct BookPage;
 struct SaveEntry;
+enum class SaveKind;
 }  // namespace detail
 
 // Whether there is a `last` checkpoint: false; true, a file of its own; or "link", a link to the newest checkpoint,
@@ -72,7 +74,8 @@ struct ModelCheckpointOptions {
   SaveLast save_last{};
   // How many of the best to keep; -1: all, 0: none. Without a monitor -1, 0 or 1.
   std::int64_t save_top_k = 1;
-  // If training ends by an exception, saves once more, under the usual name. That file is kept.
+  // If training ends by an exception, saves once more, under the usual name. That file is kept. A signal saves whatever
+  // this says; without a monitor, as the newest and so the best.
   bool save_on_exception = false;
   // Leaves out optimizers, schedulers, callbacks and generators: nothing can be resumed from such a file.
   bool save_weights_only = false;
@@ -137,6 +140,7 @@ class ModelCheckpoint : public Callback {
   std::vector<std::string> find_last_checkpoints(const Trainer& trainer) const;
 
   void setup(Trainer& trainer, TrainingModule& module, const std::string& stage) override;
+  void teardown(Trainer& trainer, TrainingModule& module, const std::string& stage) override;
   void on_train_start(Trainer& trainer, TrainingModule& module) override;
   void on_train_batch_end(Trainer& trainer, TrainingModule& module, const at::Tensor& loss,
                           std::int64_t batch_idx) override;
@@ -149,7 +153,6 @@ class ModelCheckpoint : public Callback {
                            const SaveTiming& timing) override;
   void on_checkpoint_save_failed(Trainer& trainer, TrainingModule& module, const std::string& path) override;
   void on_save_checkpoint(Trainer& trainer, TrainingModule& module, Checkpoint& checkpoint) override;
-  void on_load_checkpoint(Trainer& trainer, TrainingModule& module, const Checkpoint& checkpoint) override;
 
   // Lightning's names; paths as the accessors give them. In a checkpoint `dirpath` is relative to the checkpoint, and
   // other paths to dirpath. Both forms can be loaded, and Lightning's.
@@ -160,14 +163,18 @@ class ModelCheckpoint : public Callback {
   bool saves_checkpoints() const override { return true; }
 
  private:
+  // What names can be made of. `epoch` and `step` are whole, also where they were logged.
   using Metrics = std::map<std::string, std::variant<std::int64_t, double>>;
+  static Metrics metrics_of(const Trainer& trainer);
+  // A ModelCheckpoint of the Trainer counts it among the best, or as `last`.
+  static bool is_held(const Trainer& trainer, const std::string& path);
 
+  void save_extra(Trainer& trainer, detail::SaveKind kind, const std::string& reason);
   bool must_not_save(const Trainer& trainer) const;
   bool saves_on_train_epoch_end(const Trainer& trainer) const;
   bool waits_for_validation(Trainer& trainer);
   bool is_time_due(const Trainer& trainer);
   void save_best_and_last(Trainer& trainer, bool at_step);
-  void save_extra(Trainer& trainer, const std::string& reason);
   void save(Trainer& trainer, std::vector<detail::SaveEntry> entries);
   std::optional<detail::SaveEntry> best_entry(Trainer& trainer, const Metrics& metrics);
   void add_last(const Trainer& trainer, const Metrics& metrics, std::vector<detail::SaveEntry>& entries) const;
@@ -179,7 +186,7 @@ class ModelCheckpoint : public Callback {
   std::string free_path(const Trainer& trainer, const Metrics& metrics, const std::string& name_template,
                         const std::string& replaceable) const;
   std::string choose_dirpath(const Trainer& trainer) const;
-  bool may_remove(const Trainer& trainer, const std::string& path) const;
+  void remove_or_postpone(Trainer& trainer, const std::string& path);
   void tidy_after_resume(Trainer& trainer);
 
   ModelCheckpointOptions options_;
@@ -193,9 +200,10 @@ class ModelCheckpoint : public Callback {
   bool is_training_ = false;
   bool has_validated_ = false;
   bool has_warned_ = false;
-  bool waits_ = false;          // a save is due, and made up for after the next validation
-  std::string loading_from_{};  // between on_load_checkpoint and load_state_dict
-  std::string warning_{};       // of load_state_dict, until training begins
+  bool waits_ = false;                // a save is due, and made up for after the next validation
+  const Trainer* trainer_ = nullptr;  // from setup to teardown
+  std::string resumed_from_{};        // the file itself, not a link
+  std::string warning_{};             // of load_state_dict, until training begins
 };
 
 }  // namespace ckptio

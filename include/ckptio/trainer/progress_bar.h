@@ -13,6 +13,7 @@
 #include <chrono>
 #include <cstdint>
 #include <iosfwd>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -77,6 +78,8 @@ class ProgressBar : public Callback {
   const bool terminal_;
   std::optional<Bar> training_;    // the epoch's, in fit
   std::optional<Bar> evaluation_;  // in a validation, test or predict, of a fit or alone
+  // Of the last one of each title, for loaders that can't tell.
+  std::map<std::string, std::int64_t> n_batches_;
   Clock::time_point last_drawn_{};
   bool bar_is_on_screen_ = false;
 };

@@ -43,6 +43,8 @@ class TensorBoardLogger : public Logger {
   void log_metrics(const std::map<std::string, double>& metrics, std::int64_t step) override;
   // Nested entries are named by their path, joined by "/"; what is no number, bool or string is shown as its text.
   void log_hyperparams(const Dict& hyper_parameters) override;
+  // Notes on the HParams page how a run with hyper-parameters ended.
+  void finalize(const std::string& status) override;
 
   std::string save_dir() const override { return folder_.save_dir(); }
   std::string name() const override { return folder_.name(); }
@@ -58,6 +60,7 @@ class TensorBoardLogger : public Logger {
   detail::LogFolder folder_;
   std::unique_ptr<detail::EventFile> file_;
   bool has_started_ = false;
+  bool has_hyper_parameters_ = false;
 };
 
 }  // namespace ckptio

@@ -58,6 +58,15 @@ void CheckpointBook::take_back(std::size_t n) {
   recount();
 }
 
+bool CheckpointBook::is_open(const std::string& path) const noexcept {
+  return std::ranges::find(open_, path, &SaveEntry::path) != open_.end();
+}
+
+void CheckpointBook::postpone(const std::string& superseded) {
+  settled_.superseded.push_back(superseded);
+  recount();
+}
+
 void CheckpointBook::load(BookPage page) {
   open_.clear();
   settled_ = std::move(page);
@@ -90,16 +99,16 @@ BookPage CheckpointBook::apply(BookPage page, const SaveEntry& entry) const {
     if (!path.empty() && path != entry.path) page.superseded.push_back(path);
   };
   // A link goes before what it may point to.
-  const bool replaces_last = entry.kind == SaveEntry::Kind::Last || !entry.link.empty();
+  const bool replaces_last = entry.kind == SaveKind::Last || !entry.link.empty();
   if (replaces_last) {
     const std::string& last = entry.link.empty() ? entry.path : entry.link;
     if (page.last_model_path != last) supersede(page.last_model_path);
     page.last_model_path = last;
   }
-  if (entry.kind == SaveEntry::Kind::Best && !entry.score) {
+  if (entry.kind == SaveKind::Best && !entry.score) {
     if (rule_.k == 1) supersede(page.best_model_path);
     page.best_model_path = entry.path;
-  } else if (entry.kind == SaveEntry::Kind::Best) {
+  } else if (entry.kind == SaveKind::Best) {
     while (rule_.k > 0 && std::ssize(models) >= rule_.k) {
       const auto worst = models.begin() + static_cast<std::ptrdiff_t>(worst_of(page));
       supersede(worst->first);

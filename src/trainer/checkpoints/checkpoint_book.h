@@ -38,14 +38,15 @@ struct BookPage {
   bool operator==(const BookPage&) const = default;
 };
 
+enum class SaveKind {
+  Best,   // counts among the top k
+  Last,   // replaces `last`
+  Other,  // is kept
+};
+
 // A save that begins.
 struct SaveEntry {
-  enum class Kind {
-    Best,   // counts among the top k
-    Last,   // replaces `last`
-    Other,  // is kept
-  };
-  Kind kind = Kind::Other;
+  SaveKind kind = SaveKind::Other;
   std::string path{};
   std::int64_t global_step = 0;
   std::optional<double> score{};  // of Best; none: the newest is the best
@@ -70,7 +71,7 @@ class CheckpointBook {
 
   struct Settled {
     SaveEntry entry;
-    std::vector<std::string> superseded;  // by it
+    std::vector<std::string> superseded;  // by it, and what was postponed
   };
   // The oldest open save of that path has succeeded; nullopt where there is none.
   std::optional<Settled> succeed(const std::string& path);
@@ -78,7 +79,10 @@ class CheckpointBook {
   void fail(const std::string& path);
   // The newest `n` open saves have never begun.
   void take_back(std::size_t n);
-  std::size_t n_open() const noexcept { return open_.size(); }
+  bool is_open(const std::string& path) const noexcept;
+
+  // What is not to be removed yet is handed out again, or stays on the page for a run that resumes this one.
+  void postpone(const std::string& superseded);
 
   // Forgets open saves.
   void load(BookPage page);

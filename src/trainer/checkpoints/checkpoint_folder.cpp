@@ -56,7 +56,7 @@ bool is_local(const std::string& path) { return local_path(path).has_value(); }
 
 std::string resolve_folder(const std::string& path) {
   const auto local = local_path(path);
-  return local ? real_path(expand_home(*local)).string() : path;
+  return local ? real_path(local->empty() ? "." : expand_home(*local)).string() : path;
 }
 
 std::string path_in(const std::string& folder, const std::string& name) {

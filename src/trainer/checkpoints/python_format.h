@@ -18,4 +18,7 @@ std::string python_str(const Number& number);
 // X %. ValueError, in Python's words where it has some, for any other, and for a type that the number is not.
 std::string python_format(const Number& number, std::string_view spec);
 
+// Python's repr() of a plain string.
+inline std::string in_quotes(const std::string& text) { return "'" + text + "'"; }
+
 }  // namespace ckptio::detail

@@ -2,12 +2,14 @@
 // What TorchCheckpointIO makes of damaged files.
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <random>
 
 #include "ckptio/formats/torch_checkpoint_io.h"
 #include "ckptio/storage/memory_storage.h"
 #include "codec/zip_reader.h"
 #include "support/catch.h"
+#include "support/libtorch_archive.h"
 #include "support/raw_zip.h"
 #include "support/storage_helpers.h"
 
@@ -44,6 +46,31 @@ struct Fixture {
     }
   }
 };
+
+// An archive's records, to be changed and put together again with checksums that fit.
+test::RawZip unpacked(const std::string& bytes) {
+  const ckptio::detail::ZipReader reader(ckptio::detail::memory_source("good", bytes.data(), bytes.size()));
+  test::RawZip zip;
+  for (const auto& record : reader.records()) {
+    const auto content = reader.read(record);
+    zip.add(record.name, {content.begin(), content.end()});
+  }
+  return zip;
+}
+
+test::RawZipRecord& record_of(test::RawZip& zip, const std::string& name) {
+  const auto found = std::find_if(zip.records.begin(), zip.records.end(),
+                                  [&](const auto& record) { return record.name.ends_with("/" + name); });
+  REQUIRE(found != zip.records.end());
+  return *found;
+}
+
+std::string content_of(test::RawZip& zip, const std::string& name) { return record_of(zip, name).data; }
+
+void replace(test::RawZip& zip, const std::string& name, const std::string& content) {
+  test::RawZipRecord& record = record_of(zip, name);
+  record = test::RawZip().add(record.name, content);
+}
 
 }  // namespace
 
@@ -116,12 +143,7 @@ TEST_CASE("An archive as LibTorch wrote them before 1.4, or with what rules thos
   test::RawZip zip;
   SECTION("on its own") { zip.add("archive/version", "1\n"); }
   SECTION("within a whole checkpoint, where it would stand for all of it") {
-    const ckptio::detail::ZipReader reader(
-        ckptio::detail::memory_source("good", fixture.good.data(), fixture.good.size()));
-    for (const auto& record : reader.records()) {
-      const auto content = reader.read(record);
-      zip.add(record.name, {content.begin(), content.end()});
-    }
+    zip = unpacked(fixture.good);
     CHECK(fixture.outcome(zip.bytes()).empty());
   }
   const std::string folder = zip.records[0].name.substr(0, zip.records[0].name.find('/'));
@@ -129,4 +151,59 @@ TEST_CASE("An archive as LibTorch wrote them before 1.4, or with what rules thos
   test::write_file(*fixture.storage, "old", zip.bytes());
   CHECK_THROWS_AS(fixture.io.load_checkpoint("old"), UnsupportedError);
   CHECK_THROWS_WITH(fixture.io.load_checkpoint("old"), ContainsSubstring("LibTorch before 1.4"));
+}
+
+// What LibTorch's own reader would end the process with, or fill its memory.
+TEST_CASE("Code of an archive that LibTorch would crash on is left unread", "[torch][corrupt]") {
+  Fixture fixture;
+  test::RawZip zip = unpacked(fixture.good);
+  std::string code = content_of(zip, "code/__torch__.py");
+  const std::string type = "Dict[str, Any]";
+  const std::size_t at = code.find(type);
+  REQUIRE(at != std::string::npos);
+  SECTION("types nested beyond its stack") {
+    std::string deep;
+    for (int i = 0; i < 100'000; ++i) deep += "List[";
+    code.replace(at, type.size(), deep + "int" + std::string(100'000, ']'));
+  }
+  SECTION("classes that need one another beyond its stack") {
+    for (int i = 0; i < 20'000; ++i) {
+      code += "class C" + std::to_string(i) + "(Module):\n  x : __torch__.C" + std::to_string(i + 1) + "\n";
+    }
+    code.replace(at, type.size(), "__torch__.C0");
+  }
+  SECTION("an enum without values") {
+    code += "class E(Enum):\n  x : Tensor\n";
+    code.replace(at, type.size(), "__torch__.E");
+  }
+  replace(zip, "code/__torch__.py", code);
+  CHECK(fixture.outcome(zip.bytes()).empty());
+}
+
+TEST_CASE("A number of a memo entry that LibTorch would make a table of is CorruptError", "[torch][corrupt]") {
+  Fixture fixture;
+  test::RawZip zip = unpacked(fixture.good);
+  const std::string record = GENERATE("data.pkl", "constants.pkl");
+  std::string pickle = content_of(zip, record);
+  pickle.insert(pickle.size() - 1, "r\xff\xff\xff\x7f");
+  replace(zip, record, pickle);
+  CHECK_THAT(fixture.outcome(zip.bytes()), ContainsSubstring("memo entry 2147483647"));
+}
+
+TEST_CASE("A storage that a file names again and again is one storage", "[torch][corrupt]") {
+  Fixture fixture;
+  test::LibTorchArchive archive;
+  const std::int64_t n_elements = std::int64_t{1} << 20;
+  const std::vector<std::string> tensors(50, test::pickle::floats("0", n_elements));
+  archive.data = test::pickle::object(
+      "Module", {test::pickle::str("ckptio_format_version"), test::pickle::integer(1), test::pickle::str("checkpoint"),
+                 test::pickle::dict({test::pickle::str("x"), test::pickle::list(tensors)})});
+  archive.code = {
+      {"__torch__.py", "class Module(Module):\n  ckptio_format_version : int\n  checkpoint : Dict[str, Any]\n"}};
+  archive.storages = {{"data/0", std::string(4 * n_elements, '\0')}};
+  test::write_file(*fixture.storage, "again", archive.bytes());
+  const Value loaded = fixture.io.load_checkpoint("again")->at("x");
+  REQUIRE(loaded.size() == tensors.size());
+  const void* memory = loaded.at(0).as<at::Tensor>().const_data_ptr();
+  for (const Value& tensor : loaded.as<List>()) REQUIRE(tensor.as<at::Tensor>().const_data_ptr() == memory);
 }

@@ -69,14 +69,14 @@ TEST_CASE("A run resumed again and again ends as the unbroken one", "[trainer][r
   const auto io = std::make_shared<CountingIO>();
   const Finished unbroken = train(quiet(kEpochs, nullptr));
   const auto save_and_die = std::make_shared<AfterStep>([](Trainer& trainer) {
-    trainer.save_checkpoint("last");
+    trainer.save_checkpoint("end");
     throw std::runtime_error("killed");
   });
   CHECK_THROWS_WITH(train(quiet(kEpochs, io, {save_and_die})), "killed");
   for (std::int64_t step = 2; step <= kSteps; ++step) {
-    CHECK_THROWS_WITH(train(quiet(kEpochs, io, {save_and_die}), other_net(), "last"), "killed");
+    CHECK_THROWS_WITH(train(quiet(kEpochs, io, {save_and_die}), other_net(), "end"), "killed");
   }
-  check_same(train(quiet(kEpochs, io), other_net(), "last"), unbroken);
+  check_same(train(quiet(kEpochs, io), other_net(), "end"), unbroken);
 }
 
 // Saves in every hook there is, and draws random numbers in some, as callbacks may.
@@ -130,7 +130,7 @@ TEST_CASE("Accumulated gradients and validations within epochs resume bit for bi
     TrainerOptions result = quiet(kEpochs, io, std::move(callbacks));
     result.accumulate_grad_batches = 4;  // steps after batches 4 and 6 of 6
     result.gradient_clip_val = 0.05;
-    result.val_check_interval = 0.5;
+    result.val_check_interval = 3;
     return result;
   };
   const Finished unbroken = train(options({saver}));
@@ -170,16 +170,16 @@ TEST_CASE("A run that max_steps or stop() ended goes on where it was", "[trainer
     TrainerOptions options = quiet(kEpochs, io);
     options.max_steps = step;
     const Finished first = train(options);
-    io->save_checkpoint(first.checkpoint, "last", std::nullopt);
+    io->save_checkpoint(first.checkpoint, "end", std::nullopt);
     CHECK(std::ssize(first.net->seen) == step);
-    check_same(train(quiet(kEpochs, io), other_net(), "last"), unbroken);
+    check_same(train(quiet(kEpochs, io), other_net(), "end"), unbroken);
 
     if (step == 0) continue;
     const auto stopper = std::make_shared<AfterStep>([step](Trainer& trainer) {
       if (trainer.global_step() == step) trainer.stop();
     });
-    io->save_checkpoint(train(quiet(kEpochs, io, {stopper})).checkpoint, "last", std::nullopt);
-    check_same(train(quiet(kEpochs, io), other_net(), "last"), unbroken);
+    io->save_checkpoint(train(quiet(kEpochs, io, {stopper})).checkpoint, "end", std::nullopt);
+    check_same(train(quiet(kEpochs, io), other_net(), "end"), unbroken);
   }
 }
 
@@ -187,9 +187,9 @@ TEST_CASE("A finished run goes on with more epochs", "[trainer][resume]") {
   const auto io = std::make_shared<CountingIO>();
   const Finished unbroken = train(quiet(3, nullptr));
   const Finished first = train(quiet(2, io));
-  io->save_checkpoint(first.checkpoint, "last", std::nullopt);
-  check_same(train(quiet(3, io), other_net(), "last"), unbroken);
-  CHECK(train(quiet(2, io), other_net(), "last").net->seen.empty());
+  io->save_checkpoint(first.checkpoint, "end", std::nullopt);
+  check_same(train(quiet(3, io), other_net(), "end"), unbroken);
+  CHECK(train(quiet(2, io), other_net(), "end").net->seen.empty());
 }
 
 TEST_CASE("A run whose epochs are limited resumes bit for bit", "[trainer][resume]") {

@@ -116,7 +116,7 @@ TEST_CASE("Saving and loading call their hooks in Lightning's order", "[trainer]
   fit_briefly(trainer, net);
 
   log.lines.clear();
-  trainer.save_checkpoint("last");
+  trainer.save_checkpoint("end");
   CHECK(log.lines ==
         std::vector<std::string>{"callback.state_dict", "callback.on_save_checkpoint", "module.on_save_checkpoint"});
   log.lines.clear();
@@ -125,7 +125,7 @@ TEST_CASE("Saving and loading call their hooks in Lightning's order", "[trainer]
 
   LoggingNet other(log);
   log.lines.clear();
-  fit_briefly(trainer, other, "last");
+  fit_briefly(trainer, other, "end");
   CHECK(log.lines == std::vector<std::string>{"setup fit", "module.on_load_checkpoint", "callback.on_load_checkpoint",
                                               "callback.load_state_dict", "configure_optimizers", "on_fit_start",
                                               "on_train_start", "on_train_end", "on_fit_end", "teardown fit"});
@@ -141,9 +141,9 @@ TEST_CASE("A load fires no saving hooks, also where the plugin restores in place
   const auto callback = std::make_shared<LoggingCallback>(log);
   Trainer trainer(quiet(1, io, {callback}));
   fit_briefly(trainer, net);
-  trainer.save_checkpoint("last");
+  trainer.save_checkpoint("end");
   log.lines.clear();
-  fit_briefly(trainer, net, "last");
+  fit_briefly(trainer, net, "end");
   CHECK(io->had_state);
   CHECK(std::ranges::count(log.lines, "callback.on_save_checkpoint") == 0);
   CHECK(std::ranges::count(log.lines, "module.on_save_checkpoint") == 0);
@@ -440,7 +440,7 @@ TEST_CASE("validate gives the means of what was logged, and leaves the run's mod
       CHECK_FALSE(is_training());
       CHECK_FALSE(torch::GradMode::is_enabled());
       log("mean", batch.mean());
-      log("last", batch.mean(), {.on_step = true, .on_epoch = false});
+      log("end", batch.mean(), {.on_step = true, .on_epoch = false});
     }
     torch::nn::BatchNorm1d norm{nullptr};
   };
@@ -449,7 +449,7 @@ TEST_CASE("validate gives the means of what was logged, and leaves the run's mod
   const std::vector<torch::Tensor> batches{torch::full({3}, 1.0), torch::full({1}, 5.0)};
   const auto metrics = trainer.validate(net, batches);
   CHECK(metrics == std::map<std::string, double>{{"mean", 2.0}});  // weighted by the size of the batches
-  CHECK(trainer.callback_metrics().at("last") == 5.0);
+  CHECK(trainer.callback_metrics().at("end") == 5.0);
   CHECK(net.is_training());
   CHECK_FALSE(net.norm->is_training());
 }

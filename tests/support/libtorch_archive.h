@@ -2,6 +2,8 @@
 // LibTorch's archives, put together by a test: pickles (support/pickle_assembler.h), code as text, storages as bytes.
 #pragma once
 
+#include <algorithm>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
