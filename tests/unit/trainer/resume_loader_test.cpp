@@ -141,6 +141,41 @@ TEST_CASE("With a StatefulDataLoader a run whose epochs are limited resumes bit 
   check_resumes<SeededNoise, DistributedRandomSampler>(workers, 8, 4);
 }
 
+class SaveAround : public Callback {
+ public:
+  void on_train_epoch_start(Trainer& t, TrainingModule&) override { save(t, "epoch_start"); }
+  void on_train_batch_start(Trainer& t, TrainingModule&, std::int64_t) override { save(t, "batch_start"); }
+  void on_validation_end(Trainer& t, TrainingModule&) override { save(t, "validation_end"); }
+  void on_train_epoch_end(Trainer& t, TrainingModule&) override { save(t, "epoch_end"); }
+  void on_train_end(Trainer& t, TrainingModule&) override { save(t, "train_end"); }
+
+  std::vector<std::string> paths;
+
+ private:
+  void save(Trainer& trainer, const std::string& hook) {
+    paths.push_back(std::to_string(paths.size()) + " " + hook);
+    trainer.save_checkpoint(paths.back());
+  }
+};
+
+TEST_CASE("A loader's state saved in any hook resumes bit for bit", "[trainer][resume][loader]") {
+  const BatchLimit limit = GENERATE(BatchLimit(), BatchLimit(3));
+  const auto io = std::make_shared<CountingIO>();
+  const auto saver = std::make_shared<SaveAround>();
+  const auto options = [&](std::vector<std::shared_ptr<Callback>> callbacks) {
+    TrainerOptions result = quiet(3, io, std::move(callbacks));
+    result.limit_train_batches = limit;
+    return result;
+  };
+  const Finished unbroken = train<SeededNoise, DistributedRandomSampler>(options({saver}), 1);
+  REQUIRE(saver->paths.size() >= 19);
+  for (const std::string& path : saver->paths) {
+    INFO("saved as " << path);
+    const Finished resumed = train<SeededNoise, DistributedRandomSampler>(options({}), 1, path);
+    check_same(resumed, unbroken, std::ssize(resumed.net->seen));
+  }
+}
+
 TEST_CASE("A checkpoint saved when a fetch threw resumes with that batch", "[trainer][resume][loader]") {
   struct Failing : torch::data::datasets::Dataset<Failing> {
     Counter left;

@@ -44,6 +44,8 @@ Indices first_n(std::size_t n) {
   return all;
 }
 
+bool is_count(const Value& value) { return value.is_null() || value.as<std::int64_t>() >= 0; }
+
 // ----------------------------------------------------------------------------------------------------------- samplers
 
 template <class Sampler>
@@ -54,7 +56,7 @@ void check_goes_on(const Sampler& fresh) {
   unbroken.reset();
   for (;;) {
     const Dict state = unbroken.state_dict();
-    for (const auto& [key, value] : state) CHECK(value.as<std::optional<std::int64_t>>().value_or(0) >= 0);
+    for (const auto& [key, value] : state) CHECK(is_count(value));
     Sampler resumed = fresh;
     drain(resumed);
     resumed.load_state_dict(state);
