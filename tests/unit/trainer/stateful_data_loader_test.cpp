@@ -244,6 +244,10 @@ std::vector<torch::Tensor> batches(Loader& loader) {
   return all;
 }
 
+// The Trainer asks such a range for its length, and algorithms take it.
+static_assert(std::ranges::input_range<StatefulDataLoader<Numbers>>);
+static_assert(std::ranges::sized_range<StatefulDataLoader<Numbers>>);
+
 void check_same(const std::vector<torch::Tensor>& found, const std::vector<torch::Tensor>& expected) {
   REQUIRE(found.size() == expected.size());
   for (std::size_t i = 0; i < found.size(); ++i) CHECK(same_bits(found[i], expected[i]));
