@@ -142,17 +142,20 @@ void FitLoop::run_batch() {
   run_.metrics.end_step();
   ++progress_.batches_done;
   ++progress_.total_batches;
+  const auto step_schedulers_of_steps = [this] {
+    step_schedulers([this](const LRSchedulerConfig& config) {
+      return config.options.interval == "step" && progress_.batches_done % config.options.frequency == 0;
+    });
+  };
+  // Before the fetch: where that throws, this batch is done, and nothing of it is left for a resume to do.
+  if (progress_.accumulated_batches == 0) step_schedulers_of_steps();
   fetch();
   if (!has_batch_ && progress_.accumulated_batches > 0) {
     before_optimizer_step();
     step_optimizers();
+    step_schedulers_of_steps();
   }
   const bool stepped = progress_.accumulated_batches == 0;
-  if (stepped) {
-    step_schedulers([&](const LRSchedulerConfig& config) {
-      return config.options.interval == "step" && progress_.batches_done % config.options.frequency == 0;
-    });
-  }
   if (!has_batch_) end_batches();
   log_step_metrics(run_, stepped);
   // Before these hooks save again: what they remove because of a save that is over must not wait for the next one.

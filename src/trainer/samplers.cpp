@@ -55,7 +55,7 @@ void StatefulSampler::reset(std::optional<std::size_t> new_size) {
   begin_order();
   size_ = new_size.value_or(size_);
   index_ = 0;
-  order_ = {};
+  order_ = at::Tensor();
   begun_ = true;
 }
 
@@ -104,7 +104,7 @@ void StatefulSampler::load_state_dict(const Dict& state) {
   }
   load_order(state);
   index_ = index;
-  order_ = {};
+  order_ = at::Tensor();
   // A state from before the first epoch has no order to go on in.
   begun_ = index > 0 || order_state().empty() || order_seed();
 }

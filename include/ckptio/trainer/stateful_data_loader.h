@@ -35,6 +35,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <exception>
 #include <future>
 #include <iterator>
 #include <memory>
@@ -55,12 +56,11 @@ namespace ckptio {
 
 namespace detail {
 
-// Threads that do tasks, begun in the order they were given. Each has a copy of the dataset.
-template <class Dataset, class Result>
+// Threads that do tasks, callables that take the dataset and throw nothing, begun in the order they were given. Each
+// has a copy of the dataset.
+template <class Dataset, class Task>
 class LoaderWorkers {
  public:
-  using Task = std::packaged_task<Result(Dataset&)>;
-
   LoaderWorkers(const Dataset& dataset, std::size_t n_workers) {
     try {
       for (std::size_t i = 0; i < n_workers; ++i) {
@@ -246,6 +246,22 @@ class StatefulDataLoader {
     std::future<BatchType> batch;
   };
 
+  // A worker's.
+  struct Task {
+    Request request;
+    std::optional<std::int64_t> seed;
+    std::int64_t batch_idx;
+    std::promise<BatchType> result;
+
+    void operator()(Dataset& dataset) {
+      try {
+        result.set_value(fetch(dataset, std::move(request), seed, batch_idx));
+      } catch (...) {
+        result.set_exception(std::current_exception());
+      }
+    }
+  };
+
   void begin_epoch() {
     sampler_.reset(std::nullopt);
     given_ = {sampler_.state_dict(), 0, true, std::nullopt};
@@ -296,9 +312,8 @@ class StatefulDataLoader {
       if (exhausted_) return;
       Requested requested{std::move(*request), sampler_.state_dict(), {}};
       if (workers_) {
-        typename Workers::Task task([request = requested.request, seed = given_.seed, batch_idx = n_requested_](
-                                        Dataset& dataset) { return fetch(dataset, request, seed, batch_idx); });
-        requested.batch = task.get_future();
+        Task task{requested.request, given_.seed, n_requested_, {}};
+        requested.batch = task.result.get_future();
         workers_->add(std::move(task));
       }
       requested_.push_back(std::move(requested));
@@ -338,7 +353,7 @@ class StatefulDataLoader {
     exhausted_ = false;
   }
 
-  using Workers = detail::LoaderWorkers<Dataset, BatchType>;
+  using Workers = detail::LoaderWorkers<Dataset, Task>;
 
   const torch::data::FullDataLoaderOptions options_;
   std::optional<Dataset> dataset_;  // without workers, which have their own

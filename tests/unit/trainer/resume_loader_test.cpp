@@ -81,6 +81,13 @@ Finished train(TrainerOptions options, std::size_t workers, const std::optional<
   return {net, trainer.dump_checkpoint(), trainer.callback_metrics(), counter->load()};
 }
 
+// Keeps the warnings among what a Trainer prints.
+auto keep_warnings(std::vector<std::string>& warnings) {
+  return [&warnings](std::string_view line) {
+    if (line.starts_with("You're resuming")) warnings.emplace_back(line);
+  };
+}
+
 std::string step_path(std::int64_t step) { return "step=" + std::to_string(step); }
 
 std::shared_ptr<Callback> save_each_step() {
@@ -105,7 +112,7 @@ void check_resumes(std::size_t workers, std::int64_t n_steps = kSteps, BatchLimi
   const auto options = [&](std::vector<std::shared_ptr<Callback>> callbacks) {
     TrainerOptions result = quiet(kEpochs, io, std::move(callbacks));
     result.limit_train_batches = limit;
-    result.print = [&](std::string_view line) { printed.emplace_back(line); };
+    result.print = keep_warnings(printed);
     return result;
   };
   const Finished unbroken = train<Noise, Sampler>(options({save_each_step()}), workers);
@@ -139,6 +146,41 @@ TEST_CASE("Samplers that keep a state from epoch to epoch resume bit for bit", "
 TEST_CASE("With a StatefulDataLoader a run whose epochs are limited resumes bit for bit", "[trainer][resume][loader]") {
   const std::size_t workers = GENERATE(0, 2);
   check_resumes<SeededNoise, DistributedRandomSampler>(workers, 8, 4);
+}
+
+class SaveAround : public Callback {
+ public:
+  void on_train_epoch_start(Trainer& t, TrainingModule&) override { save(t, "epoch_start"); }
+  void on_train_batch_start(Trainer& t, TrainingModule&, std::int64_t) override { save(t, "batch_start"); }
+  void on_validation_end(Trainer& t, TrainingModule&) override { save(t, "validation_end"); }
+  void on_train_epoch_end(Trainer& t, TrainingModule&) override { save(t, "epoch_end"); }
+  void on_train_end(Trainer& t, TrainingModule&) override { save(t, "train_end"); }
+
+  std::vector<std::string> paths;
+
+ private:
+  void save(Trainer& trainer, const std::string& hook) {
+    paths.push_back(std::to_string(paths.size()) + " " + hook);
+    trainer.save_checkpoint(paths.back());
+  }
+};
+
+TEST_CASE("A loader's state saved in any hook resumes bit for bit", "[trainer][resume][loader]") {
+  const BatchLimit limit = GENERATE(BatchLimit(), BatchLimit(3));
+  const auto io = std::make_shared<CountingIO>();
+  const auto saver = std::make_shared<SaveAround>();
+  const auto options = [&](std::vector<std::shared_ptr<Callback>> callbacks) {
+    TrainerOptions result = quiet(3, io, std::move(callbacks));
+    result.limit_train_batches = limit;
+    return result;
+  };
+  const Finished unbroken = train<SeededNoise, DistributedRandomSampler>(options({saver}), 1);
+  REQUIRE(saver->paths.size() >= 19);
+  for (const std::string& path : saver->paths) {
+    INFO("saved as " << path);
+    const Finished resumed = train<SeededNoise, DistributedRandomSampler>(options({}), 1, path);
+    check_same(resumed, unbroken, std::ssize(resumed.net->seen));
+  }
 }
 
 TEST_CASE("A checkpoint saved when a fetch threw resumes with that batch", "[trainer][resume][loader]") {
@@ -259,7 +301,7 @@ std::vector<std::string> warnings(MakeFirst make_first, Make make, std::int64_t 
   }
   auto loader = make();
   TrainerOptions options = quiet(2, io);
-  options.print = [&](std::string_view line) { lines.emplace_back(line); };
+  options.print = keep_warnings(lines);
   Trainer trainer(std::move(options));
   trainer.fit(make_net(), loader, std::nullopt, step_path(step));
   return lines;
@@ -310,11 +352,12 @@ TEST_CASE("At the end of an epoch nothing is passed over, and nothing is warned 
   const auto io = std::make_shared<CountingIO>();
   Stream stream;
   Trainer first(quiet(1, io));
-  first.fit(make_net(), stream);
+  const auto net = make_net();
+  first.fit(net, stream);
   first.save_checkpoint("end");
   TrainerOptions options = quiet(2, io);
   std::vector<std::string> lines;
-  options.print = [&](std::string_view line) { lines.emplace_back(line); };
+  options.print = keep_warnings(lines);
   Trainer second(std::move(options));
   second.fit(make_net(), stream, std::nullopt, "end");
   CHECK(lines.empty());

@@ -44,6 +44,8 @@ Indices first_n(std::size_t n) {
   return all;
 }
 
+bool is_count(const Value& value) { return value.is_null() || value.as<std::int64_t>() >= 0; }
+
 // ----------------------------------------------------------------------------------------------------------- samplers
 
 template <class Sampler>
@@ -54,7 +56,7 @@ void check_goes_on(const Sampler& fresh) {
   unbroken.reset();
   for (;;) {
     const Dict state = unbroken.state_dict();
-    for (const auto& [key, value] : state) CHECK(value.as<std::optional<std::int64_t>>().value_or(0) >= 0);
+    for (const auto& [key, value] : state) CHECK(is_count(value));
     Sampler resumed = fresh;
     drain(resumed);
     resumed.load_state_dict(state);
@@ -241,6 +243,10 @@ std::vector<torch::Tensor> batches(Loader& loader) {
   for (auto& batch : loader) all.push_back(batch);
   return all;
 }
+
+// The Trainer asks such a range for its length, and algorithms take it.
+static_assert(std::ranges::input_range<StatefulDataLoader<Numbers>>);
+static_assert(std::ranges::sized_range<StatefulDataLoader<Numbers>>);
 
 void check_same(const std::vector<torch::Tensor>& found, const std::vector<torch::Tensor>& expected) {
   REQUIRE(found.size() == expected.size());
