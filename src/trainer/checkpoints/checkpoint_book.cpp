@@ -96,7 +96,7 @@ void CheckpointBook::recount() {
 BookPage CheckpointBook::apply(BookPage page, const SaveEntry& entry) const {
   auto& models = page.best_k_models;
   const auto supersede = [&](const std::string& path) {
-    if (!path.empty() && path != entry.path) page.superseded.push_back(path);
+    if (!path.empty()) page.superseded.push_back(path);
   };
   // A link goes before what it may point to.
   const bool replaces_last = entry.kind == SaveKind::Last || !entry.link.empty();
@@ -126,6 +126,7 @@ BookPage CheckpointBook::apply(BookPage page, const SaveEntry& entry) const {
     std::tie(page.best_model_path, page.best_model_score) = models[best_of(page)];
     page.current_score = entry.score;
   }
+  // What was saved over its own predecessor, or has become `last`.
   std::erase_if(page.superseded, [&](const std::string& path) { return page.holds(path); });
   page.newest_path = entry.path;
   page.last_global_step_saved = entry.global_step;
