@@ -10,7 +10,8 @@
 //    sums of metrics, generators, and batches_done. Checkpoints saved between batches hold just that.
 // 4. Before a batch, a fetch or a validation begins, the generators are kept in progress.redo_rng; a checkpoint saved
 //    in its middle holds those, and batches_done without it: the resumed run does it again.
-// 5. A resume begins the loader from epoch_rng and passes over batches_done batches; or, where the loader keeps a state,
+// 5. A resume begins the loader from epoch_rng and passes over batches_done batches; or, where the loader keeps a
+// state,
 //    loads that from before the fetch and begins it, which goes on there. Then it sets the generators to fetch_rng,
 //    fetches one more, and only then sets them to the checkpoint's rng_state. See resume_loader.h.
 //

@@ -287,7 +287,7 @@ TEST_CASE("An error in teardown of a run that went well reaches the caller", "[t
 TEST_CASE("Options out of range are refused", "[trainer]") {
   CHECK_THROWS_WITH(Trainer({.max_epochs = -2}), "Invalid value for max_epochs=-2. Must be >= -1");
   CHECK_THROWS_AS(Trainer({.max_steps = -2}), MisconfigurationError);
-  CHECK_THROWS_AS(Trainer({.check_val_every_n_epoch = 0}), MisconfigurationError);
+  CHECK_THROWS_AS(Trainer({.check_val_every_n_epoch = -1}), MisconfigurationError);
   CHECK_THROWS_AS(Trainer({.limit_train_batches = -1}), MisconfigurationError);
   CHECK_THROWS_AS(Trainer({.callbacks = {nullptr}}), TypeError);
   CHECK(Trainer().max_epochs() == 1000);
