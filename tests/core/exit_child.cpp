@@ -47,7 +47,7 @@ struct Save : SaveSteps {
 int run(const std::string& file, const std::string& how) {
   SaveQueueOptions options;
   if (how == "stuck") options.drain_timeout = std::chrono::milliseconds(20);
-  auto& queue = *new SaveQueue(options);  // nobody destroys it
+  static SaveQueue& queue = *new SaveQueue(options);  // nobody destroys it, yet it is no leak
   queue.add("run/last.ckpt", [&](SaveProgress&) {
     auto save = std::make_unique<Save>();
     save->file = file;
