@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "ckptio/trainer/early_stopping.h"
 #include "ckptio/trainer/trainer.h"
 #include "trainer/fit_progress.h"
 #include "trainer/metric_store.h"
@@ -74,17 +75,22 @@ struct Run {
         [this](const std::string& path) { call(&Callback::on_checkpoint_save_failed, path); });
   }
 
-  // A hook of the module, with the callbacks' around it as in Lightning: those that save come last.
+  // A hook of the module, with the callbacks' around it as in Lightning: those that watch what it logs, and those that
+  // save, come last.
   template <class... Parameters, class... OfModule, class... Arguments>
   void call_around(void (Callback::*hook)(Trainer&, TrainingModule&, Parameters...),
                    void (TrainingModule::*of_module)(OfModule...), Arguments&&... arguments) {
     for (const auto& callback : callbacks) {
-      if (!callback->saves_checkpoints()) (callback.get()->*hook)(trainer, *module, arguments...);
+      if (!runs_after_module(*callback)) (callback.get()->*hook)(trainer, *module, arguments...);
     }
     (module->*of_module)(arguments...);
     for (const auto& callback : callbacks) {
-      if (callback->saves_checkpoints()) (callback.get()->*hook)(trainer, *module, arguments...);
+      if (runs_after_module(*callback)) (callback.get()->*hook)(trainer, *module, arguments...);
     }
+  }
+
+  static bool runs_after_module(const Callback& callback) {
+    return callback.saves_checkpoints() || dynamic_cast<const EarlyStopping*>(&callback) != nullptr;
   }
 
   template <class... Parameters, class... Arguments>
