@@ -201,6 +201,7 @@ class ModelCheckpoint : public Callback {
   bool has_validated_ = false;
   bool has_warned_ = false;
   bool waits_ = false;                // a save is due, and made up for after the next validation
+  bool is_within_epoch_ = false;      // batches of it are done, its end is not
   const Trainer* trainer_ = nullptr;  // from setup to teardown
   std::string resumed_from_{};        // the file itself, not a link
   std::string warning_{};             // of load_state_dict, until training begins
