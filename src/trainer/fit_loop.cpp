@@ -12,6 +12,8 @@
 namespace ckptio::detail {
 namespace {
 
+constexpr const char* kNoBatches = "`Trainer.fit` stopped: No training batches.";
+
 bool needs_metric(const LRSchedulerConfig& config) { return config.scheduler->requires_metric(); }
 
 std::optional<double> monitored_metric(const Run& run, const LRSchedulerConfig& config) {
@@ -28,6 +30,7 @@ std::optional<double> monitored_metric(const Run& run, const LRSchedulerConfig& 
 }  // namespace
 
 void FitLoop::run() {
+  if (run_.shape.n_train_batches == 0) return run_.trainer.print(kNoBatches);
   take_up_checkpoint();
   while (!done() && run_epoch()) {
   }
@@ -86,13 +89,13 @@ bool FitLoop::run_epoch() {
     step_schedulers([this](const LRSchedulerConfig& config) { return ends_epoch(config) && needs_metric(config); });
     end_epoch();
   }
-  ++progress_.epoch;
-  progress_.batches_done = 0;
-  progress_.epoch_rng.reset();
-  progress_.fetch_rng.reset();
-  progress_.stage = EpochStage::kNotBegun;
+  const bool had_batches = progress_.batches_done > 0;
+  progress_.to_next_epoch();
   watch_time_and_signals();
-  return true;
+  if (had_batches || run_.max_epochs) return true;
+  // Steps or time alone would never end this.
+  run_.trainer.print(kNoBatches);
+  return false;
 }
 
 void FitLoop::begin_epoch() {

@@ -60,6 +60,8 @@ void Trainer::fit_sources(TrainingModule& module, detail::BatchSource& train, de
     run_->call_around(&Callback::on_train_end, &TrainingModule::on_train_end);
     run_->settle_saves(/*wait=*/true);
     run_->call(&Callback::on_fit_end);
+    // One that came too late to end anything is told all the same.
+    if (!run_->interrupted) run_->interrupted = signals.caught();
   });
 }
 
