@@ -162,6 +162,36 @@ TEST_CASE("A checkpoint saved when a step threw resumes with that step", "[train
   }
 }
 
+TEST_CASE("A resume within an accumulation starts from its gradients alone", "[trainer][resume]") {
+  // Each batch gives a gradient to a weight of its own.
+  struct Net : TrainingModule {
+    Net() {
+      for (const char* name : {"even", "odd"}) weights.push_back(register_parameter(name, torch::ones({1})));
+    }
+    torch::Tensor training_step(const torch::Tensor& batch, std::int64_t batch_idx) {
+      return (weights[static_cast<std::size_t>(batch_idx) % 2] * batch).sum();
+    }
+    OptimizersAndSchedulers configure_optimizers() override {
+      return std::make_shared<torch::optim::SGD>(parameters(), 0.5);
+    }
+    std::vector<torch::Tensor> weights;
+  };
+  const std::vector<torch::Tensor> batches(2, torch::ones({1}));
+  const auto io = std::make_shared<CountingIO>();
+  int n = 0;
+  const auto save =
+      std::make_shared<AfterStep>([&](Trainer& trainer) { trainer.save_checkpoint("batch=" + std::to_string(++n)); });
+  TrainerOptions options = quiet(1, io, {save});
+  options.accumulate_grad_batches = 2;
+  Net net;
+  Trainer(options).fit(net, batches);
+  CHECK(net.weights[1].item<float>() == 0.75f);
+  net.weights[1].mutable_grad() = torch::full({1}, 100.0f);
+  Trainer(options).fit(net, batches, std::nullopt, "batch=1");
+  CHECK(net.weights[0].item<float>() == 0.75f);
+  CHECK(net.weights[1].item<float>() == 0.75f);
+}
+
 TEST_CASE("A run that max_steps or stop() ended goes on where it was", "[trainer][resume]") {
   const Finished unbroken = train(quiet(kEpochs, nullptr));
   for (std::int64_t step = 0; step <= kSteps; ++step) {
