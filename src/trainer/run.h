@@ -16,6 +16,12 @@
 
 namespace ckptio::detail {
 
+// The run as it was before the first of the batches whose gradients are being accumulated.
+struct AccumulationStart {
+  FitProgress progress;
+  MetricStore metrics;
+};
+
 struct Run {
   Trainer& trainer;
   TrainerOptions options;
@@ -31,6 +37,9 @@ struct Run {
   PendingSaves saves{};
   std::optional<Dict> resume_rng{};        // from a checkpoint, until the loop takes it up
   std::optional<Dict> resume_gradients{};  // likewise; {name of a parameter: gradient}
+  std::optional<AccumulationStart> accumulation_start{};
+  // A batch that is not done has changed gradients of batches that are: a checkpoint goes back to before all of them.
+  bool gradients_are_mixed = false;
   bool should_stop = false;
   std::optional<int> interrupted{};  // the signal's number
 
@@ -58,6 +67,11 @@ struct Run {
   // Of training, that before a resume included.
   std::chrono::nanoseconds elapsed() const {
     return progress.elapsed + (training_since ? trainer.now() - *training_since : std::chrono::nanoseconds{});
+  }
+
+  // Where a checkpoint saved now goes back to; null: it goes on where the run is.
+  const AccumulationStart* goes_back_to() const {
+    return gradients_are_mixed && accumulation_start ? &*accumulation_start : nullptr;
   }
 
   // Those that wait for the next optimizer step: {name of a parameter: gradient}.

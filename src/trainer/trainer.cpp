@@ -86,6 +86,8 @@ void Trainer::begin_run(TrainingModule& module) {
   run_->metrics = {};
   run_->resume_rng.reset();
   run_->resume_gradients.reset();
+  run_->accumulation_start.reset();
+  run_->gradients_are_mixed = false;
   run_->should_stop = false;
   run_->interrupted.reset();
   run_->training_since.reset();

@@ -304,6 +304,42 @@ TEST_CASE("A plain range of batches, Adam and ReduceLROnPlateau resume bit for b
   }
 }
 
+TEST_CASE("A step that threw in the midst of an accumulation is resumed with the gradients of its batches once",
+          "[trainer][resume]") {
+  struct Throws : SaveOnException {
+    explicit Throws(int at) : at(at) {}
+    void on_after_backward(Trainer&, TrainingModule&) override { count(); }
+    void on_before_optimizer_step(Trainer&, TrainingModule&) override { count(); }
+    void count() {
+      if (n++ == at) throw std::runtime_error("out of memory");
+    }
+    int at, n = 0;
+  };
+  torch::manual_seed(3);
+  std::vector<Pair> batches;
+  for (int i = 0; i < 5; ++i) batches.push_back({torch::randn({4, 3}), torch::randn({4, 1})});
+  const auto run = [&](std::shared_ptr<CheckpointIO> io, std::vector<std::shared_ptr<Callback>> callbacks,
+                       const std::optional<std::string>& path) {
+    TrainerOptions options = quiet(2, std::move(io), std::move(callbacks));
+    options.accumulate_grad_batches = 2;
+    options.gradient_clip_val = 0.1;
+    torch::manual_seed(path ? 99 : 4);
+    PairNet net;
+    Trainer trainer(options);
+    trainer.fit(net, batches, std::nullopt, path);
+    return trainer.dump_checkpoint();
+  };
+  const auto counter = std::make_shared<Throws>(-1);
+  const Checkpoint unbroken = run(nullptr, {counter}, std::nullopt);
+  REQUIRE(counter->n == 2 * (5 + 3));
+  for (int at = 0; at < counter->n; ++at) {
+    INFO("threw in hook " << at);
+    const auto io = std::make_shared<CountingIO>();
+    CHECK_THROWS_WITH(run(io, {std::make_shared<Throws>(at)}, std::nullopt), "out of memory");
+    CHECK(first_difference(run(io, {}, "exception"), unbroken) == "");
+  }
+}
+
 TEST_CASE("With worker threads the order of batches is resumed", "[trainer][resume]") {
   const auto io = std::make_shared<CountingIO>();
   const auto run = [&](std::vector<std::shared_ptr<Callback>> callbacks, const std::optional<std::string>& path) {
