@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trainer/checkpoint_connector.h"
 
+#include <algorithm>
+
 #include "ckptio/version.h"
 #include "trainer/find_checkpoint.h"
 #include "trainer/lightning_loops.h"
@@ -66,6 +68,17 @@ void check_count(const char* what, std::size_t n_saved, std::size_t n_here) {
   if (n_saved == n_here) return;
   throw MismatchError("the checkpoint has the states of " + std::to_string(n_saved) + " " + what +
                       ", configure_optimizers gave " + std::to_string(n_here));
+}
+
+// Nothing of an epoch that has ended is left to do: current_epoch() is the next one. Unless, in a checkpoint of
+// Lightning's, a scheduler still waits for a metric of it; see FitLoop::measure_lost_metrics.
+void leave_ended_epoch(Run& run) {
+  FitProgress& progress = run.progress;
+  if (progress.stage != EpochStage::kEnded) return;
+  const auto needs_metric = [](const LRSchedulerConfig& config) { return config.scheduler->requires_metric(); };
+  const bool may_wait =
+      progress.lacks_metrics && std::ranges::any_of(run.optimizers_and_schedulers.lr_schedulers, needs_metric);
+  if (!may_wait) progress.to_next_epoch();
 }
 
 Dict copy_weights(const torch::nn::Module& module) {
@@ -160,6 +173,7 @@ void FitResume::restore_training() {
   }
   weights_before_.reset();
   checkpoint_.reset();
+  leave_ended_epoch(run_);
   run_.trainer.print("Restored all states from the checkpoint at " + *path_);
   run_.call(&Callback::on_checkpoint_loaded, *path_, timing_);
 }

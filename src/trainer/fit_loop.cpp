@@ -12,6 +12,8 @@
 namespace ckptio::detail {
 namespace {
 
+constexpr const char* kNoBatches = "`Trainer.fit` stopped: No training batches.";
+
 bool needs_metric(const LRSchedulerConfig& config) { return config.scheduler->requires_metric(); }
 
 std::optional<double> monitored_metric(const Run& run, const LRSchedulerConfig& config) {
@@ -28,6 +30,7 @@ std::optional<double> monitored_metric(const Run& run, const LRSchedulerConfig& 
 }  // namespace
 
 void FitLoop::run() {
+  if (run_.shape.n_train_batches == 0) return run_.trainer.print(kNoBatches);
   take_up_checkpoint();
   while (!done() && run_epoch()) {
   }
@@ -86,13 +89,13 @@ bool FitLoop::run_epoch() {
     step_schedulers([this](const LRSchedulerConfig& config) { return ends_epoch(config) && needs_metric(config); });
     end_epoch();
   }
-  ++progress_.epoch;
-  progress_.batches_done = 0;
-  progress_.epoch_rng.reset();
-  progress_.fetch_rng.reset();
-  progress_.stage = EpochStage::kNotBegun;
+  const bool had_batches = progress_.batches_done > 0;
+  progress_.to_next_epoch();
   watch_time_and_signals();
-  return true;
+  if (had_batches || run_.max_epochs) return true;
+  // Steps or time alone would never end this.
+  run_.trainer.print(kNoBatches);
+  return false;
 }
 
 void FitLoop::begin_epoch() {
@@ -136,6 +139,9 @@ void FitLoop::fetch() {
 void FitLoop::run_batch() {
   const std::int64_t batch_idx = progress_.batches_done;
   progress_.redo_rng = capture_generators();
+  if (run_.options.accumulate_grad_batches > 1 && progress_.accumulated_batches == 0) {
+    run_.accumulation_start = {progress_, run_.metrics};
+  }
   run_.call_around(&Callback::on_train_batch_start, &TrainingModule::on_train_batch_start, batch_idx);
   run_.metrics.begin_step(MetricStore::Stage::kTraining, train_.batch_size());
   const torch::Tensor loss = run_optimizers(batch_idx);
@@ -151,6 +157,7 @@ void FitLoop::run_batch() {
   if (progress_.accumulated_batches == 0) step_schedulers_of_steps();
   fetch();
   if (!has_batch_ && progress_.accumulated_batches > 0) {
+    run_.gradients_are_mixed = true;
     before_optimizer_step();
     step_optimizers();
     step_schedulers_of_steps();
@@ -179,8 +186,12 @@ torch::Tensor FitLoop::run_optimizers(std::int64_t batch_idx) {
     end_step();
   } else {
     closure();
-    ++progress_.accumulated_batches;
-    if (steps) step_optimizers();
+    if (steps) {
+      step_optimizers();
+    } else {
+      ++progress_.accumulated_batches;
+      run_.gradients_are_mixed = false;
+    }
   }
   return first_loss;
 }
@@ -195,6 +206,7 @@ torch::Tensor FitLoop::backward(std::int64_t batch_idx) {
     const std::int64_t n = run_.options.accumulate_grad_batches;
     const torch::Tensor part = n == 1 ? loss : loss / n;
     run_.call(&Callback::on_before_backward, part);
+    run_.gradients_are_mixed = progress_.accumulated_batches > 0;
     part.backward();
     run_.call(&Callback::on_after_backward);
   }
@@ -214,6 +226,7 @@ void FitLoop::step_optimizers() {
 
 void FitLoop::end_step() {
   progress_.accumulated_batches = 0;
+  run_.gradients_are_mixed = false;
   ++progress_.global_step;
   ++progress_.epoch_steps;
 }

@@ -58,6 +58,14 @@ struct FitProgress {
 
   // Read from a checkpoint of Lightning's, which keeps no metrics: a scheduler that needs one has to be given it anew.
   bool lacks_metrics = false;
+
+  void to_next_epoch() {
+    ++epoch;
+    batches_done = 0;
+    epoch_rng.reset();
+    fetch_rng.reset();
+    stage = EpochStage::kNotBegun;
+  }
 };
 
 }  // namespace ckptio::detail

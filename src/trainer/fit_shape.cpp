@@ -18,7 +18,8 @@ std::optional<std::int64_t> val_check_batches(const TrainerOptions& options, std
   }
   if (interval.is_fraction()) {
     if (interval.fraction() == 1.0) return std::nullopt;
-    return std::max<std::int64_t>(*interval.of(n_train, "val_check_interval"), 1);
+    if (!n_train) return std::max<std::int64_t>(*interval.of(n_train, "val_check_interval"), 1);
+    return std::max<std::int64_t>(static_cast<std::int64_t>(static_cast<double>(*n_train) * interval.fraction()), 1);
   }
   if (within_epochs && n_train && interval.n_batches() > *n_train) {
     throw ValueError("`val_check_interval` (" + std::to_string(interval.n_batches()) +

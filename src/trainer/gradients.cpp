@@ -17,6 +17,7 @@ Dict Run::gradients() const {
 void Run::restore_gradients() {
   if (!resume_gradients) return;
   const auto parameters = module->named_parameters();
+  for (const auto& parameter : parameters) parameter->mutable_grad().reset();  // of an earlier run
   for (const auto& [name, gradient] : *resume_gradients) {
     const torch::Tensor* parameter = parameters.find(name.as<std::string>());
     const auto& saved = gradient.as<at::Tensor>();

@@ -91,7 +91,7 @@ void ModelCheckpoint::setup(Trainer& trainer, TrainingModule&, const std::string
   if (options_.save_top_k != 0 && detail::is_folder_with_entries(dirpath_)) {
     trainer.print("Checkpoint directory " + dirpath_ + " exists and is not empty.");
   }
-  is_training_ = has_validated_ = has_warned_ = waits_ = false;
+  is_training_ = has_validated_ = has_warned_ = waits_ = is_within_epoch_ = false;
   warning_.clear();
   detail::BookPage page = book_->page();
   page.newest_path.clear();
@@ -139,6 +139,7 @@ bool ModelCheckpoint::waits_for_validation(Trainer& trainer) {
 }
 
 void ModelCheckpoint::on_train_batch_end(Trainer& trainer, TrainingModule&, const at::Tensor&, std::int64_t) {
+  is_within_epoch_ = true;
   const bool is_step_due = every_n_train_steps_ > 0 && trainer.global_step() % every_n_train_steps_ == 0;
   const bool is_due = is_time_due(trainer) || is_step_due;
   if (!is_due || must_not_save(trainer)) return;
@@ -159,6 +160,7 @@ void ModelCheckpoint::on_validation_end(Trainer& trainer, TrainingModule&) {
 }
 
 void ModelCheckpoint::on_train_epoch_end(Trainer& trainer, TrainingModule&) {
+  is_within_epoch_ = false;
   if (must_not_save(trainer)) return;
   // The monitor is a mean over the training epoch.
   if (waits_ && trainer.callback_metrics().contains(*options_.monitor)) return save_best_and_last(trainer, true);
@@ -168,6 +170,13 @@ void ModelCheckpoint::on_train_epoch_end(Trainer& trainer, TrainingModule&) {
 
 void ModelCheckpoint::on_train_end(Trainer& trainer, TrainingModule&) {
   if (waits_ && !must_not_save(trainer)) save_best_and_last(trainer, true);
+  // max_steps, max_time or stop() cut the epoch short: its on_train_epoch_end will come after a resume. A monitor's
+  // value is of other weights.
+  const bool is_epoch_due = saves_on_train_epoch_end(trainer) && !options_.monitor && every_n_epochs_ != 0 &&
+                            (trainer.current_epoch() + 1) % every_n_epochs_ == 0;
+  if (is_within_epoch_ && is_epoch_due && !trainer.interrupted() && !must_not_save(trainer)) {
+    save_best_and_last(trainer, false);
+  }
   is_training_ = false;
   if (!options_.save_last || trainer.options().fast_dev_run != 0 || trainer.global_step() == 0) return;
   const detail::BookPage& page = book_->page();

@@ -65,7 +65,8 @@ std::vector<std::string> plugin_names() {
 }
 
 Plugin::Plugin(std::shared_ptr<CheckpointIO> plugin, Checked) : checkpoint_io_(std::move(plugin)) {
-  if (!checkpoint_io_) throw TypeError("Plugin: a null pointer was given where a CheckpointIO is expected");
+  if (!checkpoint_io_)
+    throw TypeError("Found invalid type for plugin: a null pointer. Expected a CheckpointIO or the name of one.");
 }
 
 }  // namespace ckptio

@@ -15,10 +15,11 @@ std::string doubt(const FitProgress& progress, const BatchSource& train) {
 }
 
 void warn(const Run& run, const BatchSource& train, const std::string& why) {
-  run.trainer.print("You're resuming from a checkpoint that was saved within an epoch, and your loader " +
-                    train.name() + " is not known to resume exactly: " + why +
-                    ". The batches that were done are fetched again and passed over. HINT: use "
-                    "`ckptio::make_stateful_data_loader`, or a loader with `state_dict()` and `load_state_dict()`.");
+  run.trainer.print(
+      "You're resuming from a checkpoint that ended before the epoch ended and your dataloader is not resumable: " +
+      train.name() + " is not known to resume exactly: " + why +
+      ". The batches that were done are fetched again and passed over. HINT: use "
+      "`ckptio::make_stateful_data_loader`, or a loader with `state_dict()` and `load_state_dict()`.");
 }
 
 void skip_batches(const FitProgress& progress, BatchSource& train) {

@@ -8,12 +8,19 @@
 #include <string>
 #include <vector>
 
+#include "ckptio/trainer/early_stopping.h"
 #include "ckptio/trainer/trainer.h"
 #include "trainer/fit_progress.h"
 #include "trainer/metric_store.h"
 #include "trainer/pending_saves.h"
 
 namespace ckptio::detail {
+
+// The run as it was before the first of the batches whose gradients are being accumulated.
+struct AccumulationStart {
+  FitProgress progress;
+  MetricStore metrics;
+};
 
 struct Run {
   Trainer& trainer;
@@ -30,6 +37,9 @@ struct Run {
   PendingSaves saves{};
   std::optional<Dict> resume_rng{};        // from a checkpoint, until the loop takes it up
   std::optional<Dict> resume_gradients{};  // likewise; {name of a parameter: gradient}
+  std::optional<AccumulationStart> accumulation_start{};
+  // A batch that is not done has changed gradients of batches that are: a checkpoint goes back to before all of them.
+  bool gradients_are_mixed = false;
   bool should_stop = false;
   std::optional<int> interrupted{};  // the signal's number
 
@@ -59,6 +69,11 @@ struct Run {
     return progress.elapsed + (training_since ? trainer.now() - *training_since : std::chrono::nanoseconds{});
   }
 
+  // Where a checkpoint saved now goes back to; null: it goes on where the run is.
+  const AccumulationStart* goes_back_to() const {
+    return gradients_are_mixed && accumulation_start ? &*accumulation_start : nullptr;
+  }
+
   // Those that wait for the next optimizer step: {name of a parameter: gradient}.
   Dict gradients() const;
   // Puts resume_gradients back. MismatchError for those of other parameters.
@@ -74,17 +89,22 @@ struct Run {
         [this](const std::string& path) { call(&Callback::on_checkpoint_save_failed, path); });
   }
 
-  // A hook of the module, with the callbacks' around it as in Lightning: those that save come last.
+  // A hook of the module, with the callbacks' around it as in Lightning: those that watch what it logs, and those that
+  // save, come last.
   template <class... Parameters, class... OfModule, class... Arguments>
   void call_around(void (Callback::*hook)(Trainer&, TrainingModule&, Parameters...),
                    void (TrainingModule::*of_module)(OfModule...), Arguments&&... arguments) {
     for (const auto& callback : callbacks) {
-      if (!callback->saves_checkpoints()) (callback.get()->*hook)(trainer, *module, arguments...);
+      if (!runs_after_module(*callback)) (callback.get()->*hook)(trainer, *module, arguments...);
     }
     (module->*of_module)(arguments...);
     for (const auto& callback : callbacks) {
-      if (callback->saves_checkpoints()) (callback.get()->*hook)(trainer, *module, arguments...);
+      if (runs_after_module(*callback)) (callback.get()->*hook)(trainer, *module, arguments...);
     }
+  }
+
+  static bool runs_after_module(const Callback& callback) {
+    return callback.saves_checkpoints() || dynamic_cast<const EarlyStopping*>(&callback) != nullptr;
   }
 
   template <class... Parameters, class... Arguments>

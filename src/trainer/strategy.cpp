@@ -3,6 +3,7 @@
 
 #include <typeinfo>
 
+#include "ckptio/formats/torch_checkpoint_io.h"
 #include "value/type_name.h"
 
 namespace ckptio {
@@ -19,6 +20,10 @@ void Strategy::set_checkpoint_io(std::shared_ptr<CheckpointIO> checkpoint_io) {
     throw MisconfigurationError("checkpoint_io set through both strategy class and plugins, choose one");
   }
   checkpoint_io_ = std::move(checkpoint_io);
+}
+
+void detail::set_default_checkpoint_io(Strategy& strategy) {
+  strategy.checkpoint_io_ = std::make_shared<TorchCheckpointIO>();
 }
 
 }  // namespace ckptio

@@ -60,6 +60,8 @@ void Trainer::fit_sources(TrainingModule& module, detail::BatchSource& train, de
     run_->call_around(&Callback::on_train_end, &TrainingModule::on_train_end);
     run_->settle_saves(/*wait=*/true);
     run_->call(&Callback::on_fit_end);
+    // One that came too late to end anything is told all the same.
+    if (!run_->interrupted) run_->interrupted = signals.caught();
   });
 }
 
@@ -84,6 +86,8 @@ void Trainer::begin_run(TrainingModule& module) {
   run_->metrics = {};
   run_->resume_rng.reset();
   run_->resume_gradients.reset();
+  run_->accumulation_start.reset();
+  run_->gradients_are_mixed = false;
   run_->should_stop = false;
   run_->interrupted.reset();
   run_->training_since.reset();

@@ -8,8 +8,10 @@
 namespace ckptio::detail {
 
 Dict LoopsState::state_dict() const {
-  FitProgress progress = run.progress;
+  const AccumulationStart* start = run.goes_back_to();
+  FitProgress progress = start != nullptr ? start->progress : run.progress;
   progress.elapsed = run.options.max_time ? run.elapsed() : std::chrono::nanoseconds{};
+  if (start != nullptr) return save_loops(progress, start->metrics.state_dict(), {});
   return save_loops(progress, run.metrics.state_dict(), run.gradients());
 }
 
@@ -58,6 +60,7 @@ void CallbacksState::load_state_dict(const Dict& state) {
 
 Dict GeneratorsState::state_dict() const {
   if (run.resume_rng) return *run.resume_rng;
+  if (const AccumulationStart* start = run.goes_back_to()) return *start->progress.redo_rng;
   if (run.progress.redo_rng) return *run.progress.redo_rng;
   return capture_generators();
 }

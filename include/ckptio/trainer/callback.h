@@ -14,8 +14,9 @@
 //         on_train_end, on_fit_end, teardown
 //   validate, test, predict:  setup, [...], on_<stage>_start, on_<stage>_epoch_start, ..., on_<stage>_end, teardown
 //
-// Callbacks run in the order in which the Trainer was given them, then the module's hook of that name; those whose
-// saves_checkpoints() is true run last, so that what they save holds what the others did.
+// Callbacks run in the order in which the Trainer was given them, then the module's hook of that name, then
+// EarlyStopping, which sees what that logged; those whose saves_checkpoints() is true run last, so that what they save
+// holds what the others did.
 // What a hook throws ends the run: on_exception, teardown, and the exception reaches the caller of fit unchanged.
 //
 // A checkpoint that a callback saves with an asynchronous plugin is still being copied when training goes on: from the

@@ -85,6 +85,7 @@ struct ModelCheckpointOptions {
   bool auto_insert_metric_name = true;
   // When to save; one of three, 0: never. After every so many optimizer steps; after the first step that ends so long
   // after the last such save (Trainer::now); at the end of every so many epochs. None of them: every_n_epochs = 1.
+  // Training that ends within such an epoch (max_steps, Trainer::stop()) saves too, unless there is a monitor.
   // At a step, a monitor that has no value yet, or gets a new one by the validation right after, is waited for.
   std::optional<std::int64_t> every_n_train_steps{};
   std::optional<std::chrono::nanoseconds> train_time_interval{};
@@ -201,6 +202,7 @@ class ModelCheckpoint : public Callback {
   bool has_validated_ = false;
   bool has_warned_ = false;
   bool waits_ = false;                // a save is due, and made up for after the next validation
+  bool is_within_epoch_ = false;      // batches of it are done, its end is not
   const Trainer* trainer_ = nullptr;  // from setup to teardown
   std::string resumed_from_{};        // the file itself, not a link
   std::string warning_{};             // of load_state_dict, until training begins

@@ -15,6 +15,13 @@
 
 namespace ckptio {
 
+class Strategy;
+
+namespace detail {
+// TorchCheckpointIO, whatever the strategy says to plugins of users.
+void set_default_checkpoint_io(Strategy& strategy);
+}  // namespace detail
+
 class Strategy {
  public:
   // With no plugin of its own: the Trainer's plugin, or TorchCheckpointIO.
@@ -27,8 +34,8 @@ class Strategy {
   // For messages. The default implementation gives the name of the class.
   virtual std::string name() const;
 
-  // True if it keeps checkpoints by itself: then the plugin it was made with is the only one it uses, and one given
-  // to the Trainer is a MisconfigurationError. The default implementation says false.
+  // True if it keeps checkpoints by itself: then the plugin it was made with, or TorchCheckpointIO, is the only one
+  // it uses, and one given to the Trainer is a MisconfigurationError. The default implementation says false.
   virtual bool handles_checkpoints() const { return false; }
 
   // What checkpoints go through; null until the Trainer has set it.
@@ -39,6 +46,7 @@ class Strategy {
   virtual void set_checkpoint_io(std::shared_ptr<CheckpointIO> checkpoint_io);
 
  private:
+  friend void detail::set_default_checkpoint_io(Strategy& strategy);
   std::shared_ptr<CheckpointIO> checkpoint_io_;
 };
 

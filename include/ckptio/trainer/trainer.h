@@ -188,8 +188,9 @@ class Trainer {
 
   // Saves the run as it stands; `weights_only` leaves out callbacks, optimizers, schedulers and generators. On return
   // the run may go on, whatever the plugin; an asynchronous one may still be writing. May be called by hooks and,
-  // after fit, by anybody. Saved in the middle of a step (by on_exception), a checkpoint resumes
-  // with that step. Errors: MisconfigurationError before any fit or validate; what the plugin throws.
+  // after fit, by anybody. Saved in the middle of a step (by on_exception), a checkpoint resumes with that step, or,
+  // where gradients are accumulated, with the first batch of it; buffers are as the forward pass left them. Errors:
+  // MisconfigurationError before any fit or validate; what the plugin throws.
   void save_checkpoint(const std::string& path, bool weights_only = false,
                        const std::optional<Dict>& storage_options = std::nullopt);
 

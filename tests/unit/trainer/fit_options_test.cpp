@@ -2,6 +2,7 @@
 // The options that shape a fit: how long it is, when it steps and validates, what ends it, where metrics go.
 #include <signal.h>
 
+#include <list>
 #include <numeric>
 
 #include "async/save_progress.h"
@@ -173,6 +174,7 @@ TEST_CASE("Fractions are of the batches of a loader that tells how many it has",
   CHECK(run([](auto& o) { o.limit_train_batches = 0.55; })->n_batches == 5);
   CHECK(only(run([](auto& o) { o.val_check_interval = 0.25; })->notes, "validation") ==
         Names{"2", "4", "6", "8", "10"});
+  CHECK(only(run([](auto& o) { o.val_check_interval = 0.01; })->notes, "validation").size() == 10);  // at least one
   CHECK_THROWS_AS(run([](auto& o) { o.limit_train_batches = 0.05; }), MisconfigurationError);
   CHECK_THROWS_WITH(run([](auto& o) { o.val_check_interval = 11; }),
                     Catch::Contains("must be less than or equal to the number of the training batches (10)"));
@@ -188,6 +190,40 @@ TEST_CASE("A limit is a number of batches or a part of them, as its type says", 
   CHECK(batches(0) == 0);
   CHECK_THROWS_AS(batches(1.5), MisconfigurationError);
   CHECK_THROWS_AS(batches(-1), MisconfigurationError);
+}
+
+TEST_CASE("Without training batches a fit ends, and says so", "[trainer]") {
+  const std::string message = "`Trainer.fit` stopped: No training batches.";
+  Names lines;
+  const auto run = [&](const std::function<void(TrainerOptions&)>& change, std::vector<Example> batches) {
+    const auto diary = std::make_shared<Diary>();
+    TrainerOptions options = with(change);
+    options.callbacks = {diary};
+    options.print = [&](std::string_view line) { lines.emplace_back(line); };
+    Trainer(options).fit(make_net(), batches, make_loader());
+    return diary->notes;
+  };
+  const Example batch{torch::zeros({4, 2}), torch::zeros({4, 1})};
+  CHECK(run([](auto& o) { o.limit_train_batches = 0; }, {batch}) == Names{"0:end"});
+  CHECK(run([](auto& o) { o.limit_train_batches = 0.0; }, {batch}) == Names{"0:end"});
+  CHECK(run([](auto& o) { o.max_epochs = -1; }, {}) == Names{"0:end"});
+  CHECK(lines == Names(3, message));
+
+  // One that can be read once, and does not tell when it is at its end.
+  struct Stream {
+    auto begin() { return std::exchange(is_begun, true) ? left.end() : left.begin(); }
+    auto end() { return left.end(); }
+    std::list<Example> left;
+    bool is_begun = false;
+  };
+  TrainerOptions options = with([](auto& o) { o.max_steps = 5; });
+  options.max_epochs.reset();
+  options.print = [&](std::string_view line) { lines.emplace_back(line); };
+  Stream stream{.left = {batch, batch}};
+  Trainer trainer(options);
+  trainer.fit(make_net(), stream);
+  CHECK(trainer.global_step() == 2);
+  CHECK(lines == Names(4, message));
 }
 
 TEST_CASE("A fast_dev_run is a few batches of everything, without loggers", "[trainer]") {
@@ -274,6 +310,15 @@ TEST_CASE("A signal in a validation is heeded after it", "[trainer]") {
   trainer.fit(net, make_loader(), make_loader());
   CHECK(trainer.interrupted() == SIGTERM);
   CHECK(trainer.current_epoch() == 1);
+}
+
+TEST_CASE("A signal that comes too late to end anything is told", "[trainer]") {
+  struct Net : SmallNet {
+    void on_train_end() override { ::raise(SIGTERM); }
+  };
+  Trainer trainer(quiet(1, nullptr));
+  trainer.fit(std::make_shared<Net>(), make_loader());
+  CHECK(trainer.interrupted() == SIGTERM);
 }
 
 TEST_CASE("Loggers get what was logged, under the step it was measured at", "[trainer]") {
@@ -368,6 +413,7 @@ TEST_CASE("A strategy that handles checkpoints by itself refuses a user's plugin
                     "checkpoint_io set through both strategy class and plugins, choose one");
   CHECK(&make(std::make_shared<Sharded>(io), {})->checkpoint_io() == io.get());
   CHECK(&make(std::make_shared<Strategy>(), {io})->checkpoint_io() == io.get());
+  CHECK(dynamic_cast<TorchCheckpointIO*>(&make(std::make_shared<Sharded>(), {})->checkpoint_io()) != nullptr);
 }
 
 // Copies the tensors only when it is let: what the Trainer changes before that is seen in the copy.

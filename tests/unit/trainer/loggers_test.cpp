@@ -200,6 +200,18 @@ TEST_CASE("EarlyStopping ends training when a metric stops getting better", "[ea
   CHECK(n_epochs_run({.monitor = "m", .patience = 1}, {1, 2, 3}, {.check_val_every_n_epoch = 2}) == 3);
 }
 
+TEST_CASE("EarlyStopping sees what the module logs at the end of the epoch", "[early_stopping]") {
+  struct Net : SmallNet {
+    void on_train_epoch_end() override {
+      log("m", current_epoch() < 2 ? 1.0 - static_cast<double>(current_epoch()) : 9);
+    }
+  };
+  const auto stopper = std::make_shared<EarlyStopping>(EarlyStoppingOptions{.monitor = "m", .patience = 1});
+  Trainer trainer(quiet(5, nullptr, {stopper}));
+  trainer.fit(std::make_shared<Net>(), make_loader());
+  CHECK(trainer.current_epoch() == 3);
+}
+
 TEST_CASE("EarlyStopping says which metrics there are where its own is missing", "[early_stopping]") {
   CHECK_THROWS_WITH(
       n_epochs_run({.monitor = "n"}, {1, 2}),

@@ -251,6 +251,26 @@ TEST_CASE("A link `last` follows the newest checkpoint, and its older names go",
   CHECK(fs::read_symlink(folder / "last-epoch=2.ckpt") == "sub/epoch=2.ckpt");
 }
 
+TEST_CASE("A run that ends within an epoch leaves a checkpoint that goes on there", "[model_checkpoint]") {
+  const TempFolder folder;
+  fit({.trainer = {.max_steps = 5}, .n_batches = 3}, 4, {model_checkpoint({.dirpath = folder / "a"})});
+  CHECK(names_in(folder / "a") == Names{"epoch=1-step=5.ckpt"});
+  int n_steps = 0;
+  Scene resumed{.n_batches = 3, .ckpt_path = folder / "a/epoch=1-step=5.ckpt", .on_step = [&](auto) { ++n_steps; }};
+  fit(resumed, 2, {model_checkpoint({.dirpath = folder / "b"})});
+  CHECK(n_steps == 1);
+  CHECK(names_in(folder / "b") == Names{"epoch=1-step=6.ckpt"});
+  // Not where the epoch's turn is not due, and not with a score of other weights.
+  fit({.trainer = {.max_steps = 4}, .n_batches = 3}, 4,
+      {model_checkpoint({.dirpath = folder / "c", .every_n_epochs = 3})});
+  CHECK(names_in(folder / "c").empty());
+  fit({.n_batches = 3}, 1, {model_checkpoint({.dirpath = folder / "d", .every_n_epochs = 2})});
+  CHECK(names_in(folder / "d").empty());
+  fit({.trainer = {.max_steps = 4}, .script = {1, 0}, .n_batches = 3}, 4,
+      {model_checkpoint({.dirpath = folder / "e", .monitor = "m"})});
+  CHECK(names_in(folder / "e") == Names{"epoch=0-step=3.ckpt"});
+}
+
 TEST_CASE("Without a trigger that fires, `last` is saved at the end", "[model_checkpoint]") {
   const TempFolder folder;
   fit({}, 3, {model_checkpoint({.dirpath = folder / "a", .save_last = true, .every_n_epochs = 5})});

@@ -318,8 +318,8 @@ auto torch_loader(DataLoaderOptions options) {
 }
 
 std::string warning_of(const std::string& loader, const std::string& why) {
-  return "You're resuming from a checkpoint that was saved within an epoch, and your loader " + loader +
-         " is not known to resume exactly: " + why +
+  return "You're resuming from a checkpoint that ended before the epoch ended and your dataloader is not resumable: " +
+         loader + " is not known to resume exactly: " + why +
          ". The batches that were done are fetched again and passed over. HINT: use "
          "`ckptio::make_stateful_data_loader`, or a loader with `state_dict()` and `load_state_dict()`.";
 }

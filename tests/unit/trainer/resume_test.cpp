@@ -162,6 +162,36 @@ TEST_CASE("A checkpoint saved when a step threw resumes with that step", "[train
   }
 }
 
+TEST_CASE("A resume within an accumulation starts from its gradients alone", "[trainer][resume]") {
+  // Each batch gives a gradient to a weight of its own.
+  struct Net : TrainingModule {
+    Net() {
+      for (const char* name : {"even", "odd"}) weights.push_back(register_parameter(name, torch::ones({1})));
+    }
+    torch::Tensor training_step(const torch::Tensor& batch, std::int64_t batch_idx) {
+      return (weights[static_cast<std::size_t>(batch_idx) % 2] * batch).sum();
+    }
+    OptimizersAndSchedulers configure_optimizers() override {
+      return std::make_shared<torch::optim::SGD>(parameters(), 0.5);
+    }
+    std::vector<torch::Tensor> weights;
+  };
+  const std::vector<torch::Tensor> batches(2, torch::ones({1}));
+  const auto io = std::make_shared<CountingIO>();
+  int n = 0;
+  const auto save =
+      std::make_shared<AfterStep>([&](Trainer& trainer) { trainer.save_checkpoint("batch=" + std::to_string(++n)); });
+  TrainerOptions options = quiet(1, io, {save});
+  options.accumulate_grad_batches = 2;
+  Net net;
+  Trainer(options).fit(net, batches);
+  CHECK(net.weights[1].item<float>() == 0.75f);
+  net.weights[1].mutable_grad() = torch::full({1}, 100.0f);
+  Trainer(options).fit(net, batches, std::nullopt, "batch=1");
+  CHECK(net.weights[0].item<float>() == 0.75f);
+  CHECK(net.weights[1].item<float>() == 0.75f);
+}
+
 TEST_CASE("A run that max_steps or stop() ended goes on where it was", "[trainer][resume]") {
   const Finished unbroken = train(quiet(kEpochs, nullptr));
   for (std::int64_t step = 0; step <= kSteps; ++step) {
@@ -271,6 +301,42 @@ TEST_CASE("A plain range of batches, Adam and ReduceLROnPlateau resume bit for b
   for (std::int64_t step = 1; step <= 15; ++step) {
     INFO("resumed after step " << step << (lbfgs ? ", LBFGS" : ", Adam"));
     CHECK(first_difference(run({}, step_path(step)), unbroken) == "");
+  }
+}
+
+TEST_CASE("A step that threw in the midst of an accumulation is resumed with the gradients of its batches once",
+          "[trainer][resume]") {
+  struct Throws : SaveOnException {
+    explicit Throws(int at) : at(at) {}
+    void on_after_backward(Trainer&, TrainingModule&) override { count(); }
+    void on_before_optimizer_step(Trainer&, TrainingModule&) override { count(); }
+    void count() {
+      if (n++ == at) throw std::runtime_error("out of memory");
+    }
+    int at, n = 0;
+  };
+  torch::manual_seed(3);
+  std::vector<Pair> batches;
+  for (int i = 0; i < 5; ++i) batches.push_back({torch::randn({4, 3}), torch::randn({4, 1})});
+  const auto run = [&](std::shared_ptr<CheckpointIO> io, std::vector<std::shared_ptr<Callback>> callbacks,
+                       const std::optional<std::string>& path) {
+    TrainerOptions options = quiet(2, std::move(io), std::move(callbacks));
+    options.accumulate_grad_batches = 2;
+    options.gradient_clip_val = 0.1;
+    torch::manual_seed(path ? 99 : 4);
+    PairNet net;
+    Trainer trainer(options);
+    trainer.fit(net, batches, std::nullopt, path);
+    return trainer.dump_checkpoint();
+  };
+  const auto counter = std::make_shared<Throws>(-1);
+  const Checkpoint unbroken = run(nullptr, {counter}, std::nullopt);
+  REQUIRE(counter->n == 2 * (5 + 3));
+  for (int at = 0; at < counter->n; ++at) {
+    INFO("threw in hook " << at);
+    const auto io = std::make_shared<CountingIO>();
+    CHECK_THROWS_WITH(run(io, {std::make_shared<Throws>(at)}, std::nullopt), "out of memory");
+    CHECK(first_difference(run(io, {}, "exception"), unbroken) == "");
   }
 }
 

@@ -301,6 +301,29 @@ TEST_CASE("Two stateful callbacks can't share a state_key", "[trainer]") {
   CHECK_THROWS_AS(Trainer(quiet(1, nullptr, {callback(), callback()})), MisconfigurationError);
   CHECK_THROWS_WITH(Trainer(quiet(1, nullptr, {callback(), callback()})),
                     StartsWith("Found more than one stateful callback of type `LoggingCallback`."));
+  log.lines.clear();
+  Trainer(quiet(1, nullptr, {callback()}));
+  CHECK(log.lines.empty());  // no state is asked for where the keys tell already
+}
+
+TEST_CASE("A run resumed at an epoch's end begins with the next epoch", "[trainer]") {
+  struct Saver : Callback {
+    void on_train_start(Trainer& trainer, TrainingModule&) override { started_at = trainer.current_epoch(); }
+    void on_train_epoch_end(Trainer& trainer, TrainingModule&) override { trainer.save_checkpoint("ended"); }
+    std::int64_t started_at = -1;
+  };
+  const auto io = std::make_shared<CountingIO>();
+  const auto saver = std::make_shared<Saver>();
+  SmallNet net;
+  Trainer first(quiet(2, io, {saver}));
+  fit_briefly(first, net);
+  CHECK(saver->started_at == 0);
+  CHECK(io->load_checkpoint("ended", {})->at("epoch") == Value(1));
+  Trainer second(quiet(3, io, {saver}));
+  fit_briefly(second, net, "ended");
+  CHECK(saver->started_at == 2);
+  CHECK(second.current_epoch() == 3);
+  CHECK(second.global_step() == 6);
 }
 
 // A run saved in the middle of its second epoch, as a checkpoint to break.
