@@ -197,11 +197,11 @@ torch::Tensor FitLoop::run_optimizers(std::int64_t batch_idx) {
 }
 
 torch::Tensor FitLoop::backward(std::int64_t batch_idx) {
+  torch::Tensor loss = train_.step(batch_idx);
   if (progress_.accumulated_batches == 0) {
     run_.call(&Callback::on_before_zero_grad);
     for (const auto& optimizer : run_.optimizers_and_schedulers.optimizers) optimizer->zero_grad();
   }
-  torch::Tensor loss = train_.step(batch_idx);
   if (loss.defined()) {
     const std::int64_t n = run_.options.accumulate_grad_batches;
     const torch::Tensor part = n == 1 ? loss : loss / n;
@@ -214,9 +214,9 @@ torch::Tensor FitLoop::backward(std::int64_t batch_idx) {
 }
 
 void FitLoop::before_optimizer_step() {
-  clip_gradients(run_.options, run_.optimizers_and_schedulers);
   run_.trainer.wait_until_staged();
   run_.call_around(&Callback::on_before_optimizer_step, &TrainingModule::on_before_optimizer_step);
+  clip_gradients(run_.options, run_.optimizers_and_schedulers);
 }
 
 void FitLoop::step_optimizers() {

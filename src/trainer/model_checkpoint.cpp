@@ -91,7 +91,7 @@ void ModelCheckpoint::setup(Trainer& trainer, TrainingModule&, const std::string
   if (options_.save_top_k != 0 && detail::is_folder_with_entries(dirpath_)) {
     trainer.print("Checkpoint directory " + dirpath_ + " exists and is not empty.");
   }
-  is_training_ = has_validated_ = has_warned_ = waits_ = is_within_epoch_ = false;
+  is_training_ = has_saved_ = has_validated_ = has_warned_ = waits_ = is_within_epoch_ = false;
   warning_.clear();
   detail::BookPage page = book_->page();
   page.newest_path.clear();
@@ -99,7 +99,10 @@ void ModelCheckpoint::setup(Trainer& trainer, TrainingModule&, const std::string
   book_->load(std::move(page));
 }
 
-void ModelCheckpoint::teardown(Trainer&, TrainingModule&, const std::string&) { trainer_ = nullptr; }
+void ModelCheckpoint::teardown(Trainer&, TrainingModule&, const std::string&) {
+  is_training_ = false;
+  trainer_ = nullptr;
+}
 
 void ModelCheckpoint::on_train_start(Trainer& trainer, TrainingModule&) {
   if (!warning_.empty()) trainer.print(warning_);
@@ -177,14 +180,12 @@ void ModelCheckpoint::on_train_end(Trainer& trainer, TrainingModule&) {
   if (is_within_epoch_ && is_epoch_due && !trainer.interrupted() && !must_not_save(trainer)) {
     save_best_and_last(trainer, false);
   }
-  is_training_ = false;
   if (!options_.save_last || trainer.options().fast_dev_run != 0 || trainer.global_step() == 0) return;
   const detail::BookPage& page = book_->page();
-  const bool is_behind = options_.save_last_always && page.last_global_step_saved != trainer.global_step();
-  if (!page.newest_path.empty() && !is_behind) return;
-  std::vector<detail::SaveEntry> entries;
-  add_last(trainer, metrics_of(trainer), entries);
-  save(trainer, std::move(entries));
+  // What there is may be the resumed run's. Where no epoch is one of the best, `last` is to have the final weights.
+  const bool is_wanted = options_.save_last_always || !has_saved_ || (options_.save_top_k == 0 && every_n_epochs_ > 0);
+  const bool is_behind = is_wanted && page.last_global_step_saved != trainer.global_step();
+  if (page.newest_path.empty() || is_behind) save(trainer, {last_entry(trainer, metrics_of(trainer))});
 }
 
 void ModelCheckpoint::on_interrupt(Trainer& trainer, TrainingModule&, int signal) {

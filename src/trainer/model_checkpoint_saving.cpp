@@ -81,14 +81,19 @@ std::optional<SaveEntry> ModelCheckpoint::best_entry(Trainer& trainer, const Met
   return entry;
 }
 
+SaveEntry ModelCheckpoint::last_entry(const Trainer& trainer, const Metrics& metrics) const {
+  return {.kind = Kind::Last,
+          .path = free_path(trainer, metrics, CHECKPOINT_NAME_LAST, book_->page().last_model_path),
+          .global_step = trainer.global_step()};
+}
+
 void ModelCheckpoint::add_last(const Trainer& trainer, const Metrics& metrics, std::vector<SaveEntry>& entries) const {
-  const detail::BookPage& page = book_->page();
-  std::string path = free_path(trainer, metrics, CHECKPOINT_NAME_LAST, page.last_model_path);
+  SaveEntry last = last_entry(trainer, metrics);
   if (options_.save_last.is_link() && options_.save_top_k != 0) {
-    if (!entries.empty()) entries.front().link = std::move(path);
-    if (!entries.empty() || (!options_.save_last_always && !page.newest_path.empty())) return;
+    if (!entries.empty()) entries.front().link = std::move(last.path);
+    if (!entries.empty() || (!options_.save_last_always && !book_->page().newest_path.empty())) return;
   }
-  entries.push_back({.kind = Kind::Last, .path = std::move(path), .global_step = trainer.global_step()});
+  entries.push_back(std::move(last));
 }
 
 void ModelCheckpoint::save(Trainer& trainer, std::vector<SaveEntry> entries) {
@@ -101,6 +106,7 @@ void ModelCheckpoint::save(Trainer& trainer, std::vector<SaveEntry> entries) {
       book_->take_back(entries.size() - i);
       throw;
     }
+    has_saved_ = true;
   }
 }
 

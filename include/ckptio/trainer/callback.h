@@ -5,8 +5,9 @@
 //   fit:  setup, [on_load_checkpoint, load_state_dict], on_fit_start,
 //         [on_sanity_check_start, a validation, on_sanity_check_end], on_train_start,
 //           per epoch:  on_train_epoch_start,
-//                       per batch: on_train_batch_start, on_before_zero_grad, on_before_backward, on_after_backward,
-//                                  on_before_optimizer_step, on_train_batch_end,
+//                       per batch: on_train_batch_start, [training_step], on_before_zero_grad, on_before_backward,
+//                                  on_after_backward, on_before_optimizer_step, [gradients are clipped, the optimizers
+//                                  step], on_train_batch_end,
 //                       where a validation is due: on_validation_start, on_validation_epoch_start,
 //                           per batch: on_validation_batch_start, on_validation_batch_end,
 //                           on_validation_epoch_end, on_validation_end,
@@ -79,7 +80,7 @@ class Callback {
   // `loss`: what is differentiated.
   virtual void on_before_backward(Trainer&, TrainingModule&, const at::Tensor& /*loss*/) {}
   virtual void on_after_backward(Trainer&, TrainingModule&) {}
-  // Gradients are whole and clipped.
+  // Gradients are whole, and not clipped yet.
   virtual void on_before_optimizer_step(Trainer&, TrainingModule&) {}
 
   virtual void on_sanity_check_start(Trainer&, TrainingModule&) {}

@@ -70,7 +70,8 @@ struct ModelCheckpointOptions {
   std::optional<std::string> monitor{};
   // Says by Trainer::print what is saved, and what is not.
   bool verbose = false;
-  // As `last.ckpt`. Written when a best one is saved, and by the step and time triggers always.
+  // As `last.ckpt`. Written when a best one is saved, by the step and time triggers always, and at the end of training
+  // if that saved nothing, or only `last` at the ends of epochs (save_top_k = 0).
   SaveLast save_last{};
   // How many of the best to keep; -1: all, 0: none. Without a monitor -1, 0 or 1.
   std::int64_t save_top_k = 1;
@@ -179,6 +180,7 @@ class ModelCheckpoint : public Callback {
   void save(Trainer& trainer, std::vector<detail::SaveEntry> entries);
   std::optional<detail::SaveEntry> best_entry(Trainer& trainer, const Metrics& metrics);
   void add_last(const Trainer& trainer, const Metrics& metrics, std::vector<detail::SaveEntry>& entries) const;
+  detail::SaveEntry last_entry(const Trainer& trainer, const Metrics& metrics) const;
   void report_missing_monitor(const Trainer& trainer, const Metrics& metrics);
   void report_best(const Trainer& trainer, const detail::SaveEntry& entry) const;
 
@@ -199,6 +201,7 @@ class ModelCheckpoint : public Callback {
   // Of one fit.
   std::chrono::steady_clock::time_point last_time_checked_{};
   bool is_training_ = false;
+  bool has_saved_ = false;
   bool has_validated_ = false;
   bool has_warned_ = false;
   bool waits_ = false;                // a save is due, and made up for after the next validation

@@ -101,6 +101,40 @@ TEST_CASE("Accumulated batches step as one batch of their size", "[trainer]") {
   CHECK_FALSE(torch::allclose(train(1), torch::zeros({2})));
 }
 
+TEST_CASE("The hooks of a batch come in Lightning's order", "[trainer]") {
+  Names log;
+  struct Net : SmallNet {
+    explicit Net(Names& names) : log(names) {}
+    torch::Tensor training_step(const torch::data::Example<>& batch, std::int64_t batch_idx) {
+      log.push_back("training_step");
+      return SmallNet::training_step(batch, batch_idx);
+    }
+    void on_train_batch_end(const torch::Tensor&, std::int64_t) override { log.push_back("module"); }
+    Names& log;
+  };
+  struct Hooks : Callback {
+    explicit Hooks(Names& names) : log(names) {}
+    void on_train_batch_start(Trainer&, TrainingModule&, std::int64_t) override { log.push_back("start"); }
+    void on_before_zero_grad(Trainer&, TrainingModule&) override { log.push_back("zero_grad"); }
+    void on_before_backward(Trainer&, TrainingModule&, const at::Tensor&) override { log.push_back("backward"); }
+    void on_after_backward(Trainer&, TrainingModule&) override { log.push_back("after_backward"); }
+    void on_before_optimizer_step(Trainer&, TrainingModule&) override { log.push_back("optimizer_step"); }
+    void on_train_batch_end(Trainer&, TrainingModule&, const at::Tensor&, std::int64_t) override {
+      log.push_back("end");
+    }
+    Names& log;
+  };
+  Trainer trainer(with([&](auto& options) {
+    options.accumulate_grad_batches = 2;
+    options.limit_train_batches = 2;
+    options.max_epochs = 1;
+    options.callbacks = {std::make_shared<Hooks>(log)};
+  }));
+  trainer.fit(std::make_shared<Net>(log), make_loader());
+  CHECK(log == Names{"start", "training_step", "zero_grad", "backward", "after_backward", "end", "module", "start",
+                     "training_step", "backward", "after_backward", "optimizer_step", "end", "module"});
+}
+
 TEST_CASE("LBFGS and accumulation do not go together", "[trainer]") {
   struct Net : SmallNet {
     OptimizersAndSchedulers configure_optimizers() override {
@@ -114,7 +148,7 @@ TEST_CASE("LBFGS and accumulation do not go together", "[trainer]") {
 TEST_CASE("Gradients are clipped before the step", "[trainer]") {
   class Norms : public Callback {
    public:
-    void on_before_optimizer_step(Trainer&, TrainingModule& module) override {
+    void on_train_batch_end(Trainer&, TrainingModule& module, const at::Tensor&, std::int64_t) override {
       double sum = 0;
       for (const auto& p : module.parameters()) {
         sum += p.grad().square().sum().item<double>();

@@ -90,6 +90,23 @@ TEST_CASE("A run that goes on in another folder leaves the old best and the old 
   CHECK(resumed->best_model_path() == resumed->dirpath() + "/epoch=2.ckpt");
 }
 
+TEST_CASE("A resumed run that saves nothing else saves `last` at its end", "[model_checkpoint]") {
+  const TempFolder folder;
+  const SaveLast kind = GENERATE(SaveLast(true), SaveLast("link"));
+  const auto callback = [&] {
+    return model_checkpoint(
+        {.dirpath = folder.path(), .filename = "{epoch}", .save_last = kind, .save_top_k = -1, .every_n_epochs = 2});
+  };
+  fit({}, 2, {callback()});
+  Scene done{.ckpt_path = folder / "last.ckpt"};
+  fit(done, 2, {callback()});
+  CHECK(done.io->n_saves == 0);
+  fit({.ckpt_path = folder / "last.ckpt"}, 3, {callback()});
+  CHECK(names_in(folder.path()) == Names{"epoch=1.ckpt", "last.ckpt"});
+  CHECK(load(folder / "last.ckpt").at("global_step").as<int>() == 3);
+  CHECK(load(folder / "epoch=1.ckpt").at("global_step").as<int>() == 2);
+}
+
 TEST_CASE("With k = 1 the checkpoint that was resumed from stays, even through a link", "[model_checkpoint]") {
   const TempFolder folder;
   fit({.n_batches = 4}, 1, {newest(folder.path(), 2, 1, "link")});
@@ -273,6 +290,25 @@ TEST_CASE("A hook that raises anywhere in training yields the file", "[model_che
                       where);
     CHECK(names_in(folder.path()) == Names{"saved.ckpt"});
   }
+}
+
+TEST_CASE("A hook that raises after the last step yields the file too", "[model_checkpoint]") {
+  struct Trouble : Callback {
+    void on_fit_end(Trainer&, TrainingModule&) override { throw std::runtime_error("trouble"); }
+  };
+  struct TroubledNet : ScriptedNet {
+    void on_train_end() override { throw std::runtime_error("trouble"); }
+  };
+  const TempFolder folder;
+  const auto callback =
+      model_checkpoint({.dirpath = folder.path(), .filename = "saved", .save_on_exception = true, .every_n_epochs = 5});
+  SECTION("of a callback") { CHECK_THROWS_WITH(fit({}, 2, {std::make_shared<Trouble>(), callback}), "trouble"); }
+  SECTION("of the module") {
+    TroubledNet net;
+    Trainer trainer({.max_epochs = 2, .enable_progress_bar = false, .callbacks = {callback}});
+    CHECK_THROWS_WITH(trainer.fit(net, batches(1)), "trouble");
+  }
+  CHECK(names_in(folder.path()) == Names{"saved.ckpt"});
 }
 
 TEST_CASE("A signal saves, whatever save_on_exception says", "[model_checkpoint]") {

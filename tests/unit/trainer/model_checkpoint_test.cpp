@@ -282,6 +282,16 @@ TEST_CASE("Without a trigger that fires, `last` is saved at the end", "[model_ch
   CHECK(load(folder / "b/last.ckpt").at("global_step").as<int>() == 3);
 }
 
+TEST_CASE("Where no epoch is one of the best, `last` has the final weights", "[model_checkpoint]") {
+  const TempFolder folder;
+  const SaveLast kind = GENERATE(SaveLast(true), SaveLast("link"));
+  Scene scene{.trainer = {.check_val_every_n_epoch = 2}, .n_batches = 4, .n_val_batches = 1};
+  fit(scene, 3, {model_checkpoint({.dirpath = folder.path(), .save_last = kind, .save_top_k = 0})});
+  CHECK(names_in(folder.path()) == Names{"last.ckpt"});
+  CHECK(load(folder / "last.ckpt").at("global_step").as<int>() == 12);
+  CHECK(scene.io->n_saves == 2);
+}
+
 TEST_CASE("A checkpoint holds its own path, its score, and no path of this machine", "[model_checkpoint]") {
   const TempFolder folder;
   fit({.script = {3, 2}}, 2,
