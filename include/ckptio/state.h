@@ -199,7 +199,9 @@ Dict load_through(TensorCopier& copier, State& state, const Dict& checkpoint);
 //   State state;
 //   state.add("state_dict", *model).add("optimizer", optimizer).add("lr_scheduler", scheduler);
 //   io.save_checkpoint(state.state_dict(), "last.ckpt");
-//   if (auto rest = io.load_checkpoint("last.ckpt", {.state = &state})) state.load_state_dict(*rest);
+//   auto rest = io.load_checkpoint("last.ckpt", {.state = &state});
+//   // A plugin that restores in place has restored what `state` names, and returns what else there was, if anything.
+//   if (rest && rest->contains("state_dict")) state.load_state_dict(*rest);
 class State {
  public:
   State() = default;
