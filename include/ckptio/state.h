@@ -27,6 +27,8 @@
 
 namespace ckptio {
 
+class State;
+
 // Names of torch.nn.Module.load_state_dict's result.
 struct IncompatibleKeys {
   std::vector<std::string> missing_keys;     // the module has them, the state_dict does not
@@ -82,6 +84,8 @@ concept Stateful = !std::derived_from<T, torch::nn::Module> && !std::derived_fro
 
 namespace detail {
 
+class TensorCopier;  // state/tensor_copier.h
+
 // What does not fit, collected over all parts of a load.
 struct Mismatches {
   struct Entry {
@@ -105,14 +109,21 @@ struct LoadPlan {
     std::function<void(const Dict&)> load;
   };
 
+  // A tensor of a live object, or of one about to be, and what it will hold: of the same shape, dtype and layout.
+  struct TensorCopy {
+    at::Tensor target, source;
+  };
+
   bool strict = true;  // modules: names that only one side has are mismatches; otherwise they go to `skipped`
+  TensorCopier* copier = nullptr;  // null: sources are in memory. Borrowed
   Mismatches mismatches;
   Mismatches skipped;
   std::vector<Attempt> attempts;
+  std::vector<TensorCopy> copies;              // in this order: where two have one target, the later one's value stays
   std::vector<std::function<void()>> commits;  // all was checked: they fail only where memory or a device does
 
   // Throws MismatchError if there are mismatches; then runs the attempts, putting back those that were applied when
-  // one throws; then the commits.
+  // one throws; then the copies and the commits.
   void run(const std::string& what);
 };
 
@@ -132,25 +143,30 @@ concept Plannable = Stateful<T> && requires(T& object, const Dict& state, const 
 struct StateEntry {
   std::function<Value()> save;
   std::function<void(const Value& value, const std::string& name, LoadPlan& plan)> plan_load;
+  bool may_be_absent = false;  // from a checkpoint, which then leaves the object as it is
 };
 
+// `plan_load` may keep the state's tensors.
 StateEntry make_dict_entry(std::function<Dict()> save,
                            std::function<void(const Dict&, const std::string&, LoadPlan&)> plan_load);
 StateEntry make_stateful_entry(std::function<Dict()> save, std::function<void(const Dict&)> load);
 StateEntry make_list_entry(std::vector<StateEntry> entries);
 
-StateEntry make_entry(torch::nn::Module& module);
+StateEntry make_entry(torch::nn::Module& module, bool strict = true);
 StateEntry make_entry(torch::optim::Optimizer& optimizer);
 template <Stateful T>
 StateEntry make_entry(T& object) {
   auto save = [&object] { return Dict(object.state_dict()); };
+  StateEntry entry;
   if constexpr (Plannable<T>) {
-    return make_dict_entry(save, [&object](const Dict& state, const std::string& prefix, LoadPlan& plan) {
+    entry = make_dict_entry(save, [&object](const Dict& state, const std::string& prefix, LoadPlan& plan) {
       object.plan_load(state, prefix, plan);
     });
   } else {
-    return make_stateful_entry(save, [&object](const Dict& state) { object.load_state_dict(state); });
+    entry = make_stateful_entry(save, [&object](const Dict& state) { object.load_state_dict(state); });
   }
+  if constexpr (requires { object.may_be_absent(); }) entry.may_be_absent = object.may_be_absent();
+  return entry;
 }
 
 // A range of pointers to objects; but not a module that happens to be one (ModuleList).
@@ -173,6 +189,8 @@ StateEntry make_entry_of(P& pointer) {
   return make_entry(*pointer);
 }
 
+Dict load_through(TensorCopier& copier, State& state, const Dict& checkpoint);
+
 }  // namespace detail
 
 // References to the live objects of a run under the names they have in a checkpoint. Borrows: what it names must
@@ -181,7 +199,9 @@ StateEntry make_entry_of(P& pointer) {
 //   State state;
 //   state.add("state_dict", *model).add("optimizer", optimizer).add("lr_scheduler", scheduler);
 //   io.save_checkpoint(state.state_dict(), "last.ckpt");
-//   if (auto rest = io.load_checkpoint("last.ckpt", {.state = &state})) state.load_state_dict(*rest);
+//   auto rest = io.load_checkpoint("last.ckpt", {.state = &state});
+//   // A plugin that restores in place has restored what `state` names, and returns what else there was, if anything.
+//   if (rest && rest->contains("state_dict")) state.load_state_dict(*rest);
 class State {
  public:
   State() = default;
@@ -195,7 +215,10 @@ class State {
   State(P&& pointer) : root_(detail::make_entry_of(pointer)) {}
 
   // Names an object. A name that is there already is a ValueError, as is adding to a State of one object.
-  State& add(std::string name, torch::nn::Module& module) { return add(std::move(name), detail::make_entry(module)); }
+  // Not `strict`: names that only the module or only the checkpoint has are passed over in each load.
+  State& add(std::string name, torch::nn::Module& module, bool strict = true) {
+    return add(std::move(name), detail::make_entry(module, strict));
+  }
   State& add(std::string name, torch::optim::Optimizer& optimizer) {
     return add(std::move(name), detail::make_entry(optimizer));
   }
@@ -233,6 +256,9 @@ class State {
   Dict load_state_dict(const Dict& checkpoint, bool strict = true);
 
  private:
+  friend Dict detail::load_through(detail::TensorCopier& copier, State& state, const Dict& checkpoint);
+
+  Dict load(const Dict& checkpoint, bool strict, detail::TensorCopier* copier);
   State& add(std::string name, detail::StateEntry entry);
 
   std::optional<detail::StateEntry> root_;

@@ -33,19 +33,6 @@ c10::Storage make_storage(const Archive& archive, const StorageRecord& record) {
   }
 }
 
-// The storage's bytes where they are mapped, or nullopt where they must be read.
-std::optional<c10::Storage> map_storage(const StorageRecord& record, const StorageInfo& info,
-                                        const std::shared_ptr<void>& mapped) {
-  const bool can_map = mapped && record.is_stored && !record.swap_bytes && record.n_bytes > 0 &&
-                       record.data_offset % alignment_of(info) == 0;
-  if (!can_map) return std::nullopt;
-  auto* owner = new std::shared_ptr<void>(mapped);
-  at::DataPtr data(
-      static_cast<char*>(mapped.get()) + record.data_offset, owner,
-      [](void* pointer) { delete static_cast<std::shared_ptr<void>*>(pointer); }, c10::kCPU);
-  return c10::Storage(c10::Storage::use_byte_size_t(), static_cast<std::size_t>(record.n_bytes), std::move(data));
-}
-
 // A storage of the device that holds no bytes.
 c10::Storage make_meta_storage(const StorageRecord& record) {
   return at::empty({static_cast<std::int64_t>(record.n_bytes)}, at::TensorOptions(at::kByte).device(c10::kMeta))
@@ -53,6 +40,25 @@ c10::Storage make_meta_storage(const StorageRecord& record) {
 }
 
 }  // namespace
+
+std::optional<c10::Storage> map_storage(const Archive& archive, std::size_t index, const std::shared_ptr<void>& file) {
+  const StorageRecord& record = archive.storages()[index];
+  const bool can_map = file && record.is_stored && !record.swap_bytes && record.n_bytes > 0 &&
+                       record.data_offset % alignment_of(archive.graph().storages[index]) == 0;
+  if (!can_map) return std::nullopt;
+  auto* owner = new std::shared_ptr<void>(file);
+  at::DataPtr data(
+      static_cast<char*>(file.get()) + record.data_offset, owner,
+      [](void* pointer) { delete static_cast<std::shared_ptr<void>*>(pointer); }, c10::kCPU);
+  return c10::Storage(c10::Storage::use_byte_size_t(), static_cast<std::size_t>(record.n_bytes), std::move(data));
+}
+
+c10::Storage read_storage(const Archive& archive, std::size_t index) {
+  const StorageRecord& record = archive.storages()[index];
+  c10::Storage storage = make_storage(archive, record);
+  if (record.n_bytes > 0) archive.read_storage(index, storage.mutable_data());
+  return storage;
+}
 
 std::vector<c10::Storage> read_storages(const Archive& archive, const RandomAccessFile& file,
                                         const LoadOptions& options) {
@@ -72,12 +78,8 @@ std::vector<c10::Storage> read_storages(const Archive& archive, const RandomAcce
       storages[index] = make_meta_storage(record);
       continue;
     }
-    std::optional<c10::Storage> storage = map_storage(record, archive.graph().storages[index], mapped);
-    if (!storage) {
-      storage = make_storage(archive, record);
-      if (record.n_bytes > 0) archive.read_storage(index, storage->mutable_data());
-    }
-    storages[index] = options.map_location.map(*storage, location);
+    const std::optional<c10::Storage> storage = map_storage(archive, index, mapped);
+    storages[index] = options.map_location.map(storage ? *storage : read_storage(archive, index), location);
   }
   return storages;
 }

@@ -15,6 +15,7 @@
 #include "codec/refuse_opaque.h"
 #include "formats/archive_storages.h"
 #include "formats/checkpoint_file.h"
+#include "formats/in_place_restore.h"
 #include "formats/object_to_value.h"
 #include "formats/value_to_object.h"
 #include "value/tensor_storage.h"
@@ -105,19 +106,56 @@ struct LoadedFile {
   const detail::Object* root = nullptr;
 };
 
-LoadedFile load_file(const StorageBackend& storage, const std::string& path, const LoadOptions& options) {
-  const auto file = detail::open_checkpoint_file(storage, path);
-  detail::Archive archive = detail::Archive::open(detail::source_of(*file, path));
+detail::Archive open_archive(const RandomAccessFile& file, const std::string& path, const LoadOptions& options) {
+  detail::Archive archive = detail::Archive::open(detail::source_of(file, path));
   if (archive.format() == detail::ArchiveFormat::safetensors) {
     throw UnsupportedError("'" + path + "': " + detail::describe(archive.format()) +
                            ": SafetensorsCheckpointIO reads it");
   }
   if (options.weights_only.value_or(false)) detail::refuse_opaque(archive.graph(), path);
+  return archive;
+}
+
+LoadedFile load_file(const StorageBackend& storage, const std::string& path, const LoadOptions& options) {
+  const auto file = detail::open_checkpoint_file(storage, path);
+  detail::Archive archive = open_archive(*file, path, options);
   std::vector<c10::Storage> storages = detail::read_storages(archive, *file, options);
   LoadedFile loaded;
   loaded.context = detail::make_opaque_context(path, archive.take_graph(), std::move(storages));
   loaded.root = loaded.context->graph.root;
   return loaded;
+}
+
+Value checkpoint_value(const LoadedFile& file, const std::string& path) {
+  Value value = detail::opened_to_value(file.context, *file.root);
+  if (!value.is<Dict>()) {
+    throw TypeError("'" + path + "': holds a " + std::string(value.type_name()) +
+                    ", and a checkpoint is a dict; load_value() reads it");
+  }
+  return value;
+}
+
+std::optional<Checkpoint> restore(const StorageBackend& storage, const std::string& path, const LoadOptions& options) {
+  if (!options.map_location.is_none()) {
+    throw TypeError("load '" + path +
+                    "': with `state`, tensors go to the devices of the live ones; `map_location` "
+                    "says nothing then");
+  }
+  const auto opened = detail::open_checkpoint_file(storage, path);
+  detail::Archive archive = open_archive(*opened, path, options);
+  detail::InPlaceRestore restore(archive, *opened);
+  LoadedFile file;
+  file.context = detail::make_opaque_context(path, archive.take_graph(), restore.storages());
+  file.root = file.context->graph.root;
+  Value value = checkpoint_value(file, path);
+  detail::release_unneeded(*file.context, value);
+  if (restore.own_storages_of(*file.context)) {  // what unknown objects hold stays with them
+    value = checkpoint_value(file, path);
+    detail::release_unneeded(*file.context, value);
+  }
+  Dict rest = restore.own(detail::load_through(restore, *options.state, value.as<Dict>()));
+  if (rest.empty()) return std::nullopt;
+  return rest;
 }
 
 }  // namespace
@@ -168,15 +206,14 @@ Value PythonCheckpointIO::load_value(const std::string& path, const LoadOptions&
 }
 
 std::optional<Checkpoint> PythonCheckpointIO::load_checkpoint(const std::string& path, const LoadOptions& options) {
+  if (options.state != nullptr) return restore(*options_.storage, path, options);
   const LoadedFile file = load_file(*options_.storage, path, options);
-  Value value = detail::opened_to_value(file.context, *file.root);
-  if (!value.is<Dict>()) {
-    throw TypeError("'" + path + "': holds a " + std::string(value.type_name()) +
-                    ", and a checkpoint is a dict; load_value() reads it");
-  }
+  Value value = checkpoint_value(file, path);
   detail::release_unneeded(*file.context, value);
   return std::move(value.mutable_as<Dict>());
 }
+
+bool PythonCheckpointIO::requires_state_on_load() const { return options_.restore_in_place; }
 
 void PythonCheckpointIO::remove_checkpoint(const std::string& path) { options_.storage->remove(path); }
 

@@ -2,14 +2,17 @@
 // Mismatches and LoadPlan: a load that changes all of its objects or none.
 //
 // 1. Every object checks its state and adds to the plan. 2. If anything does not fit, one MismatchError names all of
-// it. 3. Attempts, which may still refuse, run; a refusal puts back the attempts before it. 4. Commits run. They were
-// checked, so only a lack of memory or a failing device can stop them; the error then says that the load is half done.
+// it. 3. Attempts, which may still refuse, run; a refusal puts back the attempts before it. 4. Tensors are copied, and
+// commits run. They were checked, so only a lack of memory or a failing device can stop them; the error then says that
+// the load is half done.
 #include <cstddef>
 #include <exception>
+#include <set>
 #include <sstream>
 
 #include "ckptio/state.h"
 #include "state/describe.h"
+#include "state/tensor_copier.h"
 
 namespace ckptio::detail {
 namespace {
@@ -78,6 +81,25 @@ void run_attempts(const std::vector<LoadPlan::Attempt>& attempts) {
   }
 }
 
+const void* memory_of(const at::Tensor& tensor) {
+  return tensor.has_storage() ? tensor.storage().unsafeGetStorageImpl() : nullptr;
+}
+
+// A source in memory that the load writes to (a module's own tensors under other names) must be read before that.
+void separate(std::vector<LoadPlan::TensorCopy>& copies) {
+  std::set<const void*> written;
+  for (const auto& [target, source] : copies) written.insert(memory_of(target));
+  written.erase(nullptr);
+  for (auto& [target, source] : copies) {
+    if (!target.is_same(source) && written.contains(memory_of(source))) source = source.clone();
+  }
+}
+
+void copy_tensors(const std::vector<LoadPlan::TensorCopy>& copies) {
+  const at::NoGradGuard no_grad;
+  for (const auto& [target, source] : copies) target.copy_(source);
+}
+
 }  // namespace
 
 std::string join(const std::string& prefix, const std::string& name) {
@@ -96,8 +118,20 @@ void Mismatches::throw_if_any(const std::string& what) const {
 
 void LoadPlan::run(const std::string& what) {
   mismatches.throw_if_any(what);
-  translate_errors(what, [&] { run_attempts(attempts); });
+  translate_errors(what, [&] {
+    if (copier != nullptr) {
+      copier->check();
+    } else {
+      separate(copies);
+    }
+    run_attempts(attempts);
+  });
   translate_errors(what + ": stopped half done", [&] {
+    if (copier != nullptr) {
+      copier->copy(copies);
+    } else {
+      copy_tensors(copies);
+    }
     for (const auto& commit : commits) commit();
   });
 }

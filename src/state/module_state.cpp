@@ -15,7 +15,6 @@ namespace ckptio {
 namespace {
 
 using Named = std::pair<std::string, at::Tensor>;
-using Copy = std::pair<at::Tensor, at::Tensor>;  // target, source
 
 // LibTorch's own recursion orders tensors differently and drops a shared module's second name.
 void collect(const torch::nn::Module& module, const std::string& prefix, std::vector<Named>& tensors) {
@@ -60,20 +59,6 @@ std::string why_not(const at::Tensor& target, const Value& value) {
   return "";
 }
 
-const void* memory_of(const at::Tensor& tensor) {
-  return tensor.has_storage() ? tensor.storage().unsafeGetStorageImpl() : nullptr;
-}
-
-// A source in memory that the load writes to (a module's own tensors under other names) must be read before that.
-void separate(std::vector<Copy>& copies) {
-  std::set<const void*> written;
-  for (const auto& [target, source] : copies) written.insert(memory_of(target));
-  written.erase(nullptr);
-  for (auto& [target, source] : copies) {
-    if (!target.is_same(source) && written.contains(memory_of(source))) source = source.clone();
-  }
-}
-
 std::string class_name(const torch::nn::Module& module) {
   const std::string& name = module.name();
   return name.empty() ? "Module" : name;
@@ -95,7 +80,7 @@ Dict state_dict(const torch::nn::Module& module) {
 
 void detail::plan_load(torch::nn::Module& module, const Dict& state, const std::string& prefix, LoadPlan& plan) {
   Mismatches& one_sided = plan.strict ? plan.mismatches : plan.skipped;
-  std::vector<Copy> copies;
+  std::vector<LoadPlan::TensorCopy> copies;
   std::set<std::string> known;
   for (const auto& [name, target] : collect(module)) {
     known.insert(name);
@@ -105,7 +90,7 @@ void detail::plan_load(torch::nn::Module& module, const Dict& state, const std::
     } else if (std::string why = why_not(target, *value); !why.empty()) {
       plan.mismatches.mismatched.push_back({join(prefix, name), std::move(why)});
     } else {
-      copies.emplace_back(target, value->as<at::Tensor>().detach());
+      copies.push_back({target, value->as<at::Tensor>().detach()});
     }
   }
   for (const auto& [key, value] : state) {
@@ -114,11 +99,7 @@ void detail::plan_load(torch::nn::Module& module, const Dict& state, const std::
     one_sided.unexpected.push_back({join(prefix, name != nullptr ? *name : to_string(key)), describe(value)});
   }
   if (!plan.mismatches.empty()) return;
-  translate_errors("load_state_dict of " + class_name(module), [&] { separate(copies); });
-  plan.commits.push_back([copies = std::move(copies)] {
-    const at::NoGradGuard no_grad;
-    for (const auto& [target, source] : copies) target.copy_(source);
-  });
+  plan.copies.insert(plan.copies.end(), copies.begin(), copies.end());
 }
 
 IncompatibleKeys load_state_dict(torch::nn::Module& module, const Dict& state_dict, bool strict) {

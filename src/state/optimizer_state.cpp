@@ -93,6 +93,8 @@ struct Place {
   std::int64_t total_numel;         // of all parameters: LBFGS works on them as one vector
   const OptimizerOptions& options;  // as they will be after the load
   const Dict& saved;                // the parameter's saved state
+  const OptimizerParamState* live;  // what the parameter has now, or null
+  detail::LoadPlan& plan;
 };
 
 struct StateKey {
@@ -102,8 +104,17 @@ struct StateKey {
   std::function<bool(const Place&)> required;
 };
 
-// A copy of `value` for the parameter's state, if it is a tensor of that shape and the parameter's dtype.
-Problem copy_tensor(const Value& value, at::IntArrayRef shape, const at::Tensor& param, at::Tensor& copy) {
+bool can_take(const at::Tensor& live, const at::Tensor& tensor, const at::Tensor& param) {
+  return live.defined() && live.sizes() == tensor.sizes() && live.scalar_type() == tensor.scalar_type() &&
+         live.device() == param.device() && live.layout() == at::kStrided && !live.requires_grad() &&
+         !live.is_inference() && live.is_non_overlapping_and_dense();
+}
+
+// Has the plan copy `value` into `to`, if it is a tensor of that shape and the parameter's dtype. `live`: the tensor
+// that the optimizer has in its place, if any, whose memory is used again.
+Problem plan_tensor(const Value& value, at::IntArrayRef shape, const Place& place, const at::Tensor& live,
+                    at::Tensor& to) {
+  const at::Tensor& param = place.param;
   const at::Tensor* tensor = value.get_if<at::Tensor>();
   if (tensor == nullptr || !tensor->defined()) return "Tensor expected, found " + detail::describe(value);
   if (tensor->sizes() != shape) {
@@ -114,9 +125,20 @@ Problem copy_tensor(const Value& value, at::IntArrayRef shape, const at::Tensor&
            detail::dtype_name(tensor->scalar_type());
   }
   if (tensor->is_meta() && !param.is_meta()) return "found on the meta device, without data";
-  copy = tensor->detach().to(param.options().requires_grad(false).layout(tensor->layout()), /*non_blocking=*/false,
-                             /*copy=*/true);
+  const at::Tensor source = tensor->detach();
+  const auto options = param.options().requires_grad(false).layout(source.layout());
+  if (source.layout() != at::kStrided) {
+    to = source.to(options, /*non_blocking=*/false, /*copy=*/true);
+    return "";
+  }
+  to = can_take(live, source, param) ? live : at::empty_like(source, options);
+  place.plan.copies.push_back({to, source});
   return "";
+}
+
+template <class State, class Field>
+at::Tensor live_tensor(const Place& place, Field field) {
+  return place.live != nullptr ? field(static_cast<const State&>(*place.live)) : at::Tensor();
 }
 
 // A tensor of the parameter's shape. `needed(options)`: whether steps with these options read it.
@@ -130,7 +152,8 @@ StateKey per_element(std::string key, Field field, Needed needed) {
           [field](OptimizerParamState& state, const Value& value, const Place& place) {
             // Older Pythons wrote None for a buffer not made yet.
             if (value.is_null()) return Problem();
-            return copy_tensor(value, place.param.sizes(), place.param, field(static_cast<State&>(state)));
+            return plan_tensor(value, place.param.sizes(), place, live_tensor<State>(place, field),
+                               field(static_cast<State&>(state)));
           },
           [needed](const Place& place) { return needed(static_cast<const Options&>(place.options)); }};
 }
@@ -195,16 +218,17 @@ StateKey lbfgs_vector(std::string key, Field field) {
             return tensor.defined() ? std::optional<Value>(tensor.detach()) : std::nullopt;
           },
           [=](OptimizerParamState& state, const Value& value, const Place& place) {
-            return copy_tensor(value, {place.total_numel}, place.param, field(static_cast<LBFGSParamState&>(state)));
+            return plan_tensor(value, {place.total_numel}, place, live_tensor<LBFGSParamState>(place, field),
+                               field(static_cast<LBFGSParamState&>(state)));
           },
           has_iterated};
 }
 
-Problem copy_scalar(const Value& value, const at::Tensor& param, at::Tensor& copy) {
+Problem plan_scalar(const Value& value, const Place& place, at::Tensor& to) {
   const std::optional<double> number = detail::read_double(value);
   if (!number) return "float or 0-dim Tensor expected, found " + detail::describe(value);
-  if (value.is<at::Tensor>()) return copy_tensor(value, {}, param, copy);
-  copy = at::scalar_tensor(*number, param.options().requires_grad(false));
+  if (value.is<at::Tensor>()) return plan_tensor(value, {}, place, {}, to);
+  to = at::scalar_tensor(*number, place.param.options().requires_grad(false));
   return "";
 }
 
@@ -216,24 +240,20 @@ StateKey lbfgs_hessian_scale() {
             return tensor.defined() ? std::optional<Value>(tensor.detach()) : std::nullopt;
           },
           [](OptimizerParamState& state, const Value& value, const Place& place) {
-            return copy_scalar(value, place.param, static_cast<LBFGSParamState&>(state).H_diag());
+            return plan_scalar(value, place, static_cast<LBFGSParamState&>(state).H_diag());
           },
           has_iterated};
 }
 
-using CopyItem = std::function<Problem(const Value&, const Place&, at::Tensor&)>;
+using PlanItem = std::function<Problem(const Value&, const Place&, at::Tensor&)>;
 
-Problem copy_vector_item(const Value& value, const Place& place, at::Tensor& copy) {
-  return copy_tensor(value, {place.total_numel}, place.param, copy);
-}
-
-Problem copy_scalar_item(const Value& value, const Place& place, at::Tensor& copy) {
-  return copy_scalar(value, place.param, copy);
+Problem plan_vector_item(const Value& value, const Place& place, at::Tensor& to) {
+  return plan_tensor(value, {place.total_numel}, place, {}, to);
 }
 
 // Each of the remembered steps, oldest first: as many in old_dirs as in old_stps and ro, history_size at most.
 template <class Field>
-StateKey lbfgs_history(std::string key, Field field, CopyItem copy_item) {
+StateKey lbfgs_history(std::string key, Field field, PlanItem plan_item) {
   auto save = [=](const OptimizerParamState& state) -> std::optional<Value> {
     const auto& lbfgs = static_cast<const LBFGSParamState&>(state);
     if (lbfgs.n_iter() == 0) return std::nullopt;
@@ -252,7 +272,7 @@ StateKey lbfgs_history(std::string key, Field field, CopyItem copy_item) {
     }
     std::deque<at::Tensor> tensors(items->size());
     for (std::size_t i = 0; i < tensors.size(); ++i) {
-      Problem problem = copy_item(items->at(static_cast<std::int64_t>(i)), place, tensors[i]);
+      Problem problem = plan_item(items->at(static_cast<std::int64_t>(i)), place, tensors[i]);
       if (!problem.empty()) return "[" + std::to_string(i) + "]: " + problem;
     }
     field(static_cast<LBFGSParamState&>(state)) = std::move(tensors);
@@ -281,7 +301,7 @@ StateKey lbfgs_work() {
     std::vector<at::Tensor> tensors(items->size());
     for (std::size_t i = 0; i < tensors.size(); ++i) {
       const Value& item = items->at(static_cast<std::int64_t>(i));
-      Problem problem = item.is_null() ? "" : copy_scalar(item, place.param, tensors[i]);
+      Problem problem = item.is_null() ? "" : plan_scalar(item, place, tensors[i]);
       if (!problem.empty()) return "[" + std::to_string(i) + "]: " + problem;
     }
     static_cast<LBFGSParamState&>(state).al(std::move(tensors));
@@ -408,9 +428,9 @@ OptimizerKind lbfgs() {
       {lbfgs_number<std::int64_t>("func_evals", CKPTIO_FIELD(func_evals), true),
        lbfgs_number<std::int64_t>("n_iter", CKPTIO_FIELD(n_iter), true), lbfgs_work(),
        lbfgs_vector("d", CKPTIO_FIELD(d)), lbfgs_number<double>("t", CKPTIO_FIELD(t), false),
-       lbfgs_history("old_dirs", CKPTIO_FIELD(old_dirs), copy_vector_item),
-       lbfgs_history("old_stps", CKPTIO_FIELD(old_stps), copy_vector_item),
-       lbfgs_history("ro", CKPTIO_FIELD(ro), copy_scalar_item), lbfgs_hessian_scale(),
+       lbfgs_history("old_dirs", CKPTIO_FIELD(old_dirs), plan_vector_item),
+       lbfgs_history("old_stps", CKPTIO_FIELD(old_stps), plan_vector_item),
+       lbfgs_history("ro", CKPTIO_FIELD(ro), plan_scalar), lbfgs_hessian_scale(),
        lbfgs_vector("prev_flat_grad", CKPTIO_FIELD(prev_flat_grad)),
        lbfgs_number<double>("prev_loss", CKPTIO_FIELD(prev_loss), false)});
 }
@@ -653,7 +673,10 @@ void OptimizerLoad::check_state(const std::string& where, const Value& saved, st
   const Dict* entries = saved.get_if<Dict>();
   if (entries == nullptr) return mismatch(where, "dict expected, found " + detail::describe(saved));
   const auto& [tensor, group] = params_[param];
-  const Place place{tensor, total_numel_, *options_[group], *entries};
+  const auto live = optimizer_.state().find(tensor.unsafeGetTensorImpl());
+  const Place place{
+      tensor, total_numel_, *options_[group], *entries, live != optimizer_.state().end() ? live->second.get() : nullptr,
+      plan_};
   std::unique_ptr<OptimizerParamState> state = kind_.make_state();
   bool holds_anything = false;
   for (const StateKey& key : kind_.states) {

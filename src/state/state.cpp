@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "state/describe.h"
+#include "state/tensor_copier.h"
 
 namespace ckptio {
 namespace {
@@ -24,22 +25,30 @@ detail::StateEntry detail::make_dict_entry(std::function<Dict()> save,
                                            std::function<void(const Dict&, const std::string&, LoadPlan&)> plan_load) {
   return {[save = std::move(save)] { return Value(save()); },
           [plan_load = std::move(plan_load)](const Value& value, const std::string& name, LoadPlan& plan) {
-            if (const Dict* state = as_dict(value, name, plan)) plan_load(*state, name, plan);
+            const Dict* state = as_dict(value, name, plan);
+            if (state == nullptr) return;
+            plan_load(plan.copier != nullptr ? plan.copier->own(*state) : *state, name, plan);
           }};
 }
 
-detail::StateEntry detail::make_entry(torch::nn::Module& module) {
-  return make_dict_entry([&module] { return state_dict(module); },
-                         [&module](const Dict& state, const std::string& prefix, LoadPlan& plan) {
-                           detail::plan_load(module, state, prefix, plan);
-                         });
+// Modules and optimizers read the tensors while the plan runs, and keep none.
+detail::StateEntry detail::make_entry(torch::nn::Module& module, bool strict) {
+  return {[&module] { return Value(state_dict(module)); },
+          [&module, strict](const Value& value, const std::string& name, LoadPlan& plan) {
+            const Dict* state = as_dict(value, name, plan);
+            if (state == nullptr) return;
+            const bool is_strict = plan.strict;
+            plan.strict = is_strict && strict;
+            detail::plan_load(module, *state, name, plan);
+            plan.strict = is_strict;
+          }};
 }
 
 detail::StateEntry detail::make_entry(torch::optim::Optimizer& optimizer) {
-  return make_dict_entry([&optimizer] { return state_dict(optimizer); },
-                         [&optimizer](const Dict& state, const std::string& prefix, LoadPlan& plan) {
-                           detail::plan_load(optimizer, state, prefix, plan);
-                         });
+  return {[&optimizer] { return Value(state_dict(optimizer)); },
+          [&optimizer](const Value& value, const std::string& name, LoadPlan& plan) {
+            if (const Dict* state = as_dict(value, name, plan)) detail::plan_load(optimizer, *state, name, plan);
+          }};
 }
 
 detail::StateEntry detail::make_stateful_entry(std::function<Dict()> save, std::function<void(const Dict&)> load) {
@@ -96,9 +105,16 @@ Dict State::state_dict() const {
   return checkpoint;
 }
 
-Dict State::load_state_dict(const Dict& checkpoint, bool strict) {
+Dict State::load_state_dict(const Dict& checkpoint, bool strict) { return load(checkpoint, strict, nullptr); }
+
+Dict detail::load_through(TensorCopier& copier, State& state, const Dict& checkpoint) {
+  return state.load(checkpoint, /*strict=*/true, &copier);
+}
+
+Dict State::load(const Dict& checkpoint, bool strict, detail::TensorCopier* copier) {
   detail::LoadPlan plan;
   plan.strict = strict;
+  plan.copier = copier;
   Dict rest;
   if (root_) {
     root_->plan_load(checkpoint, "", plan);
@@ -106,7 +122,7 @@ Dict State::load_state_dict(const Dict& checkpoint, bool strict) {
     for (const auto& [name, entry] : entries_) {
       if (const Value* value = checkpoint.find(name)) {
         entry.plan_load(*value, name, plan);
-      } else if (strict) {
+      } else if (strict && !entry.may_be_absent) {
         plan.mismatches.missing.push_back({name, ""});
       }
     }

@@ -77,7 +77,7 @@ State TrainerState::select(const std::function<bool(const std::string& name)>& w
   const auto add = [&](const char* name, auto&& object) {
     if (wanted(name)) state.add(name, object);
   };
-  add("state_dict", static_cast<torch::nn::Module&>(*run_.module));
+  if (wanted("state_dict")) state.add("state_dict", *run_.module, run_.module->strict_loading());
   add("loops", loops_);
   add("callbacks", callbacks_);
   add("optimizer_states", run_.optimizers_and_schedulers.optimizers);

@@ -30,6 +30,7 @@ struct GeneratorsState {
   void load_state_dict(const Dict& state) { run.resume_rng = state; }
   // Checks whether the generators would take it, which load_state_dict alone finds out too late.
   void plan_load(const Dict& state, const std::string& prefix, LoadPlan& plan);
+  static bool may_be_absent() { return true; }  // Python's Lightning saves none
 };
 
 // The objects of a run under the keys of its checkpoint. A State borrows, so these live beside it.

@@ -31,6 +31,8 @@ struct PythonCheckpointIOOptions {
   // 40 decimal digits that torch.load takes for the file's identity (`serialization_id`). Empty: made of the names and
   // checksums of what is in it, as PyTorch does.
   std::string serialization_id{};
+  // True: requires_state_on_load() is true, so that the Trainer has checkpoints restored in place.
+  bool restore_in_place = false;
 };
 
 // Threads: any number may call at once (a StorageBackend allows it).
@@ -50,7 +52,12 @@ class PythonCheckpointIO : public CheckpointIO {
 
   // Reads files of torch.save, also those before torch 1.6 (no zip) and of machines of the other byte order, and
   // LibTorch's archives, whose attributes it gives. Every byte is checked against its CRC-32 where the file has one,
-  // unless options.mmap is set. Ignores options.state; the result is always there.
+  // unless options.mmap is set.
+  // With options.state, tensors go from the file straight into those of its modules and optimizers: where shape, dtype
+  // and layout in memory are the same, nothing is held twice. Names, shapes, dtypes and every checksum are checked
+  // before the first of them changes, so contents are read twice. Returns what the state has no name for, or nullopt
+  // where that is nothing. An IoError while they change says so: the state is then no longer to be used. TypeError if
+  // options.map_location is given too; options.mmap is ignored.
   // UnsafeError: weights_only = true, and the file names a class or function beyond those of tensors and plain values;
   // lists each and where it is. TypeError: what was saved is no dict (load_value reads it).
   // CorruptError: not a checkpoint, empty, truncated, altered, or beyond what it could be. UnsupportedError: beyond the
@@ -58,6 +65,7 @@ class PythonCheckpointIO : public CheckpointIO {
   std::optional<Checkpoint> load_checkpoint(const std::string& path, const LoadOptions& options = {}) override;
 
   void remove_checkpoint(const std::string& path) override;
+  bool requires_state_on_load() const override;
 
   // torch.save and torch.load of anything: a tensor, a list, an Opaque. As above.
   void save_value(const Value& value, const std::string& path);

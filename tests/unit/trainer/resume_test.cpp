@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // A run that stops anywhere and is resumed ends bit for bit as one that never stopped: weights, buffers, optimizer,
 // schedulers, generators, metrics, and the batches it saw.
+#include "ckptio/decorators/async_checkpoint_io.h"
+#include "ckptio/formats/python_checkpoint_io.h"
 #include "small_run.h"
 #include "support/catch.h"
 #include "support/same_bits.h"
+#include "support/temp_folder.h"
 
 namespace ckptio::test {
 namespace {
@@ -249,6 +252,21 @@ TEST_CASE("A plugin that restores in place resumes bit for bit", "[trainer][resu
     check_same(resumed, unbroken);
     CHECK(io->names == std::vector<std::string>{"state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers",
                                                 "rng_state"});
+  }
+}
+
+TEST_CASE("PythonCheckpointIO restores a run in place, bit for bit", "[trainer][resume]") {
+  const TempFolder folder;
+  const bool in_background = GENERATE(false, true);
+  std::shared_ptr<CheckpointIO> io =
+      std::make_shared<PythonCheckpointIO>(PythonCheckpointIOOptions{.restore_in_place = true});
+  if (in_background) io = std::make_shared<AsyncCheckpointIO>(io);
+  const auto save = std::make_shared<AfterStep>(
+      [&](Trainer& trainer) { trainer.save_checkpoint(folder / step_path(trainer.global_step())); });
+  const Finished unbroken = train(quiet(kEpochs, io, {save}));
+  for (const std::int64_t step : {1, 6, 9}) {
+    INFO("resumed after step " << step << ", in the background: " << in_background);
+    check_same(train(quiet(kEpochs, io), other_net(), folder / step_path(step)), unbroken);
   }
 }
 
