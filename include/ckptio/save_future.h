@@ -35,6 +35,7 @@ struct SaveTiming {
 };
 
 namespace detail {
+class PendingSaves;  // src/trainer/pending_saves.h
 class SaveProgress;  // src/async/save_progress.h
 }
 
@@ -60,6 +61,7 @@ class SaveFuture {
   SaveTiming timing() const;
 
  private:
+  friend class detail::PendingSaves;
   std::shared_ptr<detail::SaveProgress> progress_;
 };
 

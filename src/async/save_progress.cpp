@@ -38,6 +38,12 @@ bool SaveProgress::wait(SaveStage stage, std::optional<std::chrono::nanoseconds>
   std::rethrow_exception(error);
 }
 
+bool SaveProgress::wait_quietly(SaveStage stage) {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return is_ready_locked(stage); });
+  return reached_ && *reached_ >= stage;
+}
+
 bool SaveProgress::is_ready(SaveStage stage) const {
   const std::scoped_lock lock(mutex_);
   return is_ready_locked(stage);

@@ -33,6 +33,8 @@ class SaveProgress {
 
   // False where `timeout`, if there is one, passed first. Throws the save's error if it failed before the stage.
   bool wait(SaveStage stage, std::optional<std::chrono::nanoseconds> timeout);
+  // The same without a timeout or a throw, and what it would have thrown does not count as thrown: false if it failed.
+  bool wait_quietly(SaveStage stage);
   bool is_ready(SaveStage stage) const;
   SaveTiming timing() const;
 
