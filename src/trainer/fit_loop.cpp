@@ -205,6 +205,7 @@ void FitLoop::before_optimizer_step() {
   clip_gradients(run_.options, run_.optimizers_and_schedulers);
   run_.trainer.wait_until_staged();
   run_.call_around(&Callback::on_before_optimizer_step, &TrainingModule::on_before_optimizer_step);
+  run_.trainer.wait_until_staged();  // what these hooks saved
 }
 
 void FitLoop::step_optimizers() {
