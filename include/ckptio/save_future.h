@@ -37,7 +37,7 @@ struct SaveTiming {
 namespace detail {
 class PendingSaves;  // src/trainer/pending_saves.h
 class SaveProgress;  // src/async/save_progress.h
-}
+}  // namespace detail
 
 class SaveFuture {
  public:
