@@ -2,6 +2,8 @@
 // A Trainer with plugins that wrap others, above all the one that saves in the background.
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
+#include <map>
 #include <set>
 
 #include "ckptio/decorators/async_checkpoint_io.h"
@@ -10,6 +12,7 @@
 #include "support/catch.h"
 #include "support/gate.h"
 #include "support/same_bits.h"
+#include "support/temp_folder.h"
 
 namespace ckptio::test {
 namespace {
@@ -138,6 +141,38 @@ TEST_CASE("A background error within a run ends it, once, and the next run works
   base->failing.clear();
   CHECK_NOTHROW(trainer.fit(make_net(), make_loader()));
   CHECK(trainer.global_step() == 6);
+}
+
+// The names and contents, without the callbacks' paths, of the files that a fit of two ModelCheckpoints leaves.
+std::map<std::string, Checkpoint> files_left_by(const std::shared_ptr<CheckpointIO>& io) {
+  const TempFolder folder;
+  const auto best = std::make_shared<ModelCheckpoint>(
+      ModelCheckpointOptions{.dirpath = folder.path(), .monitor = "val_loss", .save_last = true, .save_top_k = 2});
+  const auto newest = std::make_shared<ModelCheckpoint>(ModelCheckpointOptions{
+      .dirpath = folder.path(), .filename = "{step}", .save_last = "link", .every_n_train_steps = 1});
+  torch::manual_seed(3);
+  Trainer trainer(quiet(4, io, {best, newest}));
+  trainer.fit(make_net(), make_loader(), make_loader());
+  std::map<std::string, Checkpoint> files;
+  for (const auto& entry : std::filesystem::directory_iterator(folder.path())) {
+    Checkpoint& file = files[entry.path().filename()] = *TorchCheckpointIO().load_checkpoint(entry.path());
+    file.erase("callbacks");
+  }
+  return files;
+}
+
+TEST_CASE("ModelCheckpoints leave the same files, whether the plugin saves at once or in the background", "[trainer]") {
+  const auto expected = files_left_by(std::make_shared<TorchCheckpointIO>());
+  CHECK(expected.size() == 5);
+  for (const std::size_t max_pending : {1, 3}) {
+    const auto found = files_left_by(std::make_shared<AsyncCheckpointIO>(
+        std::make_shared<TorchCheckpointIO>(), AsyncCheckpointIOOptions{.max_pending = max_pending}));
+    REQUIRE(found.size() == expected.size());
+    for (const auto& [name, checkpoint] : expected) {
+      INFO(name);
+      CHECK(first_difference(found.at(name), checkpoint) == "");
+    }
+  }
 }
 
 // What a checkpoint would be at the moment it is called.
