@@ -42,6 +42,8 @@ class SaveProgress {
   std::exception_ptr take_error();
 
  private:
+  // Waits, and counts the time as stalled; false where the timeout passed first.
+  bool await(std::unique_lock<std::mutex>& lock, SaveStage stage, std::optional<std::chrono::nanoseconds> timeout);
   bool is_ready_locked(SaveStage stage) const { return error_ || (reached_ && *reached_ >= stage); }
 
   const std::string path_;
