@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# ckptio_discover_tests(target [LABELS label...] [TIMEOUT seconds]) makes each test case of a Catch2 executable, of
-# version 2 or 3, a test of ctest under its own name. A case is labelled by its tag, where it has one among contract,
+# ckptio_discover_tests(target [LABELS label...] [TIMEOUT seconds] [ENVIRONMENT NAME=value...]) makes each test case of a
+# Catch2 executable, of version 2 or 3, a test of ctest under its own name. A case is labelled by its tag, where it has one among contract,
 # interop, corrupt, crash and fuzz; otherwise by LABELS, which defaults to unit.
 #
 # An interop case that cannot run prints a line that begins with `CKPTIO_SKIP:` and returns; ctest then counts it as
@@ -9,7 +9,7 @@
 # Catch2's own catch_discover_tests is not used: system headers alone lack it, and it can't label by tag in version 2.
 if(NOT CMAKE_SCRIPT_MODE_FILE)
   function(ckptio_discover_tests target)
-    cmake_parse_arguments(PARSE_ARGV 1 arg "" "TIMEOUT" "LABELS")
+    cmake_parse_arguments(PARSE_ARGV 1 arg "" "TIMEOUT" "LABELS;ENVIRONMENT")
     if(NOT arg_TIMEOUT)
       set(arg_TIMEOUT 120)
     endif()
@@ -19,7 +19,7 @@ if(NOT CMAKE_SCRIPT_MODE_FILE)
     set(list "${CMAKE_CURRENT_BINARY_DIR}/${target}_tests.cmake")
     set(tmp "${PROJECT_BINARY_DIR}/tests/tmp")
     file(MAKE_DIRECTORY "${tmp}")
-    set(environment "TMPDIR=${tmp}" PYTHONDONTWRITEBYTECODE=1)
+    set(environment "TMPDIR=${tmp}" PYTHONDONTWRITEBYTECODE=1 ${arg_ENVIRONMENT})
     if(CKPTIO_REQUIRE_INTEROP)
       list(APPEND environment CKPTIO_REQUIRE_INTEROP=1)
     endif()

@@ -3,6 +3,7 @@
 
 #include "async/save_progress.h"
 #include "async/written_signal.h"
+#include "value/n_bytes.h"
 
 namespace ckptio {
 
@@ -11,7 +12,10 @@ SaveFuture CheckpointIO::async_save_checkpoint(const Checkpoint& checkpoint, con
   const auto progress = std::make_shared<detail::SaveProgress>(path);
   const auto begin = std::chrono::steady_clock::now();
   detail::timed_save(*progress, [&] { save_checkpoint(checkpoint, path, storage_options); });
-  progress->update_timing([&](SaveTiming& timing) { timing.stalled = std::chrono::steady_clock::now() - begin; });
+  progress->update_timing([&](SaveTiming& timing) {
+    timing.n_bytes = detail::n_bytes_of(checkpoint);
+    timing.stalled = std::chrono::steady_clock::now() - begin;
+  });
   progress->reach(SaveStage::Durable);
   return SaveFuture(progress);
 }

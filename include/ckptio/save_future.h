@@ -35,8 +35,9 @@ struct SaveTiming {
 };
 
 namespace detail {
+class PendingSaves;  // src/trainer/pending_saves.h
 class SaveProgress;  // src/async/save_progress.h
-}
+}  // namespace detail
 
 class SaveFuture {
  public:
@@ -60,6 +61,7 @@ class SaveFuture {
   SaveTiming timing() const;
 
  private:
+  friend class detail::PendingSaves;
   std::shared_ptr<detail::SaveProgress> progress_;
 };
 

@@ -23,19 +23,34 @@ void SaveProgress::fail(std::exception_ptr error) {
   changed_.notify_all();
 }
 
-bool SaveProgress::wait(SaveStage stage, std::optional<std::chrono::nanoseconds> timeout) {
-  std::unique_lock lock(mutex_);
+bool SaveProgress::await(std::unique_lock<std::mutex>& lock, SaveStage stage,
+                         std::optional<std::chrono::nanoseconds> timeout) {
   const auto ready = [&] { return is_ready_locked(stage); };
+  if (ready()) return true;
+  const auto begin = std::chrono::steady_clock::now();
   if (!timeout) {
     changed_.wait(lock, ready);
-  } else if (!changed_.wait_for(lock, *timeout, ready)) {
-    return false;
+  } else {
+    changed_.wait_for(lock, *timeout, ready);
   }
+  timing_.stalled += std::chrono::steady_clock::now() - begin;
+  return ready();
+}
+
+bool SaveProgress::wait(SaveStage stage, std::optional<std::chrono::nanoseconds> timeout) {
+  std::unique_lock lock(mutex_);
+  if (!await(lock, stage, timeout)) return false;
   if (reached_ && *reached_ >= stage) return true;
   error_was_thrown_ = true;
   const std::exception_ptr error = error_;
   lock.unlock();
   std::rethrow_exception(error);
+}
+
+bool SaveProgress::wait_quietly(SaveStage stage) {
+  std::unique_lock lock(mutex_);
+  await(lock, stage, std::nullopt);
+  return reached_ && *reached_ >= stage;
 }
 
 bool SaveProgress::is_ready(SaveStage stage) const {

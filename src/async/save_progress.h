@@ -33,6 +33,8 @@ class SaveProgress {
 
   // False where `timeout`, if there is one, passed first. Throws the save's error if it failed before the stage.
   bool wait(SaveStage stage, std::optional<std::chrono::nanoseconds> timeout);
+  // The same without a timeout or a throw, and what it would have thrown does not count as thrown: false if it failed.
+  bool wait_quietly(SaveStage stage);
   bool is_ready(SaveStage stage) const;
   SaveTiming timing() const;
 
@@ -40,6 +42,8 @@ class SaveProgress {
   std::exception_ptr take_error();
 
  private:
+  // Waits, and counts the time as stalled; false where the timeout passed first.
+  bool await(std::unique_lock<std::mutex>& lock, SaveStage stage, std::optional<std::chrono::nanoseconds> timeout);
   bool is_ready_locked(SaveStage stage) const { return error_ || (reached_ && *reached_ >= stage); }
 
   const std::string path_;

@@ -7,26 +7,12 @@
 #include "trainer/find_checkpoint.h"
 #include "trainer/lightning_loops.h"
 #include "trainer/trainer_state.h"
-#include "value/replace_storages.h"
+#include "value/n_bytes.h"
 
 namespace ckptio::detail {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-// Of the storages of its tensors.
-std::int64_t n_bytes_of(const Checkpoint& checkpoint) {
-  std::int64_t n_bytes = 0;
-  Value copy(checkpoint);
-  replace_storages(
-      copy,
-      [&](const c10::Storage& storage) {
-        n_bytes += static_cast<std::int64_t>(storage.nbytes());
-        return storage;
-      },
-      [](const at::Tensor& tensor) { return tensor; });
-  return n_bytes;
-}
 
 Checkpoint load(Run& run, const std::string& path, LoadTiming& timing) {
   const auto begin = Clock::now();

@@ -216,6 +216,7 @@ torch::Tensor FitLoop::backward(std::int64_t batch_idx) {
 void FitLoop::before_optimizer_step() {
   run_.trainer.wait_until_staged();
   run_.call_around(&Callback::on_before_optimizer_step, &TrainingModule::on_before_optimizer_step);
+  run_.trainer.wait_until_staged();  // what these hooks saved
   clip_gradients(run_.options, run_.optimizers_and_schedulers);
 }
 

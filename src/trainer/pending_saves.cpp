@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trainer/pending_saves.h"
 
+#include <exception>
 #include <utility>
+
+#include "async/save_progress.h"
 
 namespace ckptio::detail {
 namespace {
@@ -17,12 +20,7 @@ struct Flag {
 }  // namespace
 
 void PendingSaves::wait_until_staged() noexcept {
-  for (const SaveFuture& save : saves_) {
-    try {
-      save.wait(SaveStage::Staged);
-    } catch (...) {  // settle() throws it again
-    }
-  }
+  for (const SaveFuture& save : saves_) save.progress_->wait_quietly(SaveStage::Staged);
 }
 
 void PendingSaves::settle(bool wait, const Saved& saved, const Failed& failed) {
@@ -31,13 +29,13 @@ void PendingSaves::settle(bool wait, const Saved& saved, const Failed& failed) {
   while (!saves_.empty() && (wait || saves_.front().is_ready())) {
     const SaveFuture save = std::move(saves_.front());
     saves_.pop_front();
-    try {
-      save.wait();
-    } catch (...) {
+    if (save.progress_->wait_quietly(SaveStage::Durable)) {
+      saved(save.path(), save.timing());
+    } else {
+      const std::exception_ptr error = save.progress_->take_error();
       failed(save.path());
-      throw;
+      if (error) std::rethrow_exception(error);
     }
-    saved(save.path(), save.timing());
   }
 }
 

@@ -22,7 +22,8 @@ class PendingSaves {
   void wait_until_staged() noexcept;
 
   // Tells of each save that is over, in the order in which they were begun; all of them are, if `wait`. Throws the
-  // error of the first that failed after telling of it; those behind it stay.
+  // error of the first that failed after telling of it, unless its future or the plugin threw that before; those behind
+  // it stay.
   void settle(bool wait, const Saved& saved, const Failed& failed);
 
   bool empty() const noexcept { return saves_.empty(); }

@@ -136,6 +136,7 @@ Checkpoint Trainer::dump_checkpoint(bool weights_only) {
 }
 
 void Trainer::save_checkpoint(const std::string& path, bool weights_only, const std::optional<Dict>& storage_options) {
+  if (!run_->running) run_->settle_saves();  // an error of one before comes first
   async_save_checkpoint(path, weights_only, storage_options);
   wait_until_staged();
   if (!run_->running) run_->settle_saves();

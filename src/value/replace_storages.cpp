@@ -23,7 +23,7 @@ class Replacer {
     } else if (value.is<List>()) {
       for (Value& item : value.mutable_as<List>()) visit(item);
     } else if (const auto* storage = value.get_if<TypedStorage>()) {
-      value = TypedStorage{replaced(storage->storage), storage->dtype};
+      if (storage->storage) value = TypedStorage{replaced(storage->storage), storage->dtype};
     } else if (value.is<Tuple>() && !value.as<Tuple>().is_size()) {
       List items(value.as<Tuple>().begin(), value.as<Tuple>().end());
       for (Value& item : items) visit(item);

@@ -97,13 +97,25 @@ TEST_CASE("A save beyond max_pending waits until one is done, and tells how long
       log.add("b is prepared");
       return std::make_unique<Steps>();
     }));
+    const auto stalled = save.timing().stalled;
+    CHECK(stalled.count() > 0);
     save.wait();
-    CHECK(save.timing().stalled.count() > 0);
-    CHECK(save.timing().staging >= save.timing().stalled);
+    CHECK(save.timing().staging >= stalled);
   });
   gate.open();
   caller.join();
   CHECK(log.lines() == std::vector<std::string>{"a is written", "b is prepared"});
+}
+
+TEST_CASE("The time that a caller waits for a stage counts as stalled", "[async]") {
+  const auto progress = std::make_shared<SaveProgress>("a");
+  const SaveFuture save(progress);
+  CHECK_FALSE(save.wait_for(std::chrono::milliseconds(1), SaveStage::Staged));
+  const auto stalled = save.timing().stalled;
+  CHECK(stalled >= std::chrono::milliseconds(1));
+  progress->reach(SaveStage::Durable);
+  save.wait();  // without waiting
+  CHECK(save.timing().stalled == stalled);
 }
 
 TEST_CASE("A save is staged while another is written", "[async]") {

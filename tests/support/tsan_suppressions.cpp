@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What ThreadSanitizer is told not to report, in programs that are built with it. Only what is not instrumented, and
-// whose synchronisation it therefore cannot see.
+// whose synchronisation it therefore cannot see. LibTorch, with one OpenMP thread, needs nothing here.
 #ifdef __SANITIZE_THREAD__
 extern "C" const char* __tsan_default_suppressions();
 extern "C" const char* __tsan_default_suppressions() {

@@ -123,9 +123,9 @@ class Callback {
   virtual void on_load_checkpoint(Trainer&, TrainingModule&, const Checkpoint&) {}
 
   // A checkpoint that the Trainer was told to save can be loaded, and survives a power cut where the plugin promises
-  // that; or saving it failed in the background, and its error ends the run after this (what the call itself throws is
-  // not told here). Called between other hooks, in the order in which the saves were begun: of a plugin that saves
-  // while it is called, right after the hook that saved.
+  // that; or saving it failed in the background, and its error ends the run after this, unless its future has thrown
+  // it (what the call itself throws is not told here). Called between other hooks, in the order in which the saves were
+  // begun: of a plugin that saves while it is called, right after the hook that saved.
   virtual void on_checkpoint_saved(Trainer&, TrainingModule&, const std::string& /*path*/, const SaveTiming&) {}
   virtual void on_checkpoint_save_failed(Trainer&, TrainingModule&, const std::string& /*path*/) {}
   // All of a checkpoint was applied.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ckptio/decorators/wrapping_checkpoint_io.h"
 
+#include <torch/torch.h>
+
 #include "ckptio/decorators/async_checkpoint_io.h"
 #include "ckptio/formats/torch_checkpoint_io.h"
 #include "ckptio/state.h"
@@ -31,9 +33,11 @@ TEST_CASE("A wrapper passes on every call, with all that is given", "[decorators
   CHECK(io.load_checkpoint("a", {.state = &state})->at("epoch") == 1);
   io.remove_checkpoint("a");
   CHECK_THROWS_AS(io.load_checkpoint("a"), NotFoundError);
-  const SaveFuture save = io.async_save_checkpoint({{"epoch", 2}}, "b", Dict{{"level", 8}});
+  const auto w = torch::zeros({4});
+  const SaveFuture save = io.async_save_checkpoint({{"w", List{w, w[1]}}}, "b", Dict{{"level", 8}});
   CHECK(save.is_ready());
   CHECK(save.path() == "b");
+  CHECK(save.timing().n_bytes == 16);
   io.teardown();
   CHECK(inner->log() == Lines{"save a with {'level': 9}", "load a with state", "remove a", "load a",
                               "save b with {'level': 8}", "teardown"});

@@ -567,10 +567,11 @@ TEST_CASE("What a save and a load cost is told", "[trainer]") {
   trainer.save_checkpoint("end");
   REQUIRE(costs->saved.size() == 1);
   CHECK(costs->saved[0].first == "end");
+  CHECK(costs->saved[0].second.n_bytes > 0);
   CHECK(costs->saved[0].second.writing.count() > 0);
   trainer.fit(make_net(), make_loader(), std::nullopt, "end");
   REQUIRE(costs->loaded.size() == 1);
-  CHECK(costs->loaded[0].second.n_bytes > 0);
+  CHECK(costs->loaded[0].second.n_bytes == costs->saved[0].second.n_bytes);
   CHECK(costs->loaded[0].second.loading.count() > 0);
 }
 
