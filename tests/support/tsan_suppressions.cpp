@@ -11,8 +11,8 @@ extern "C" const char* __tsan_default_suppressions() {
       "race:__cxa_end_catch\n"
       "race:ckptio::Error::~Error\n"
       "race:std::runtime_error::~runtime_error\n"
-      // LibTorch counts the owners of a storage in its own code too: a tensor that is the last one destroys it, on
-      // another thread than the one on which a snapshot let go of it.
-      "race:c10::TensorImpl::~TensorImpl\n";
+      // LibTorch counts the owners of a storage in its own code too: the last one, on
+      // another thread than the one on which a snapshot let go of it, destroys it.
+      "race:libc10.so\n";
 }
 #endif
