@@ -11,8 +11,9 @@ extern "C" const char* __tsan_default_suppressions() {
       "race:__cxa_end_catch\n"
       "race:ckptio::Error::~Error\n"
       "race:std::runtime_error::~runtime_error\n"
-      // LibTorch counts the owners of a storage in its own code too: the last one, on
-      // another thread than the one on which a snapshot let go of it, destroys it.
-      "race:libc10.so\n";
+      // LibTorch counts the owners of tensors and storages in its own code too: the last one, on another thread than
+      // the one on which a snapshot let go of it, destroys it.
+      "race:libc10.so\n"
+      "race:libtorch_cpu.so\n";
 }
 #endif
