@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <optional>
 
@@ -70,8 +71,10 @@ class LocalWritableFile final : public WritableFile {
 
   void append(const void* data, std::size_t n_bytes) override {
     require_usable();
+    if (end_ > 0) throw_both_ways();
     if (n_bytes == 0) return;
     usable_ = false;
+    appended_ = true;
     if (buffer_.size() + n_bytes > kBufferBytes) flush_buffer();
     if (n_bytes >= kBufferBytes) {
       detail::write_fully(temp_.fd.get(), data, n_bytes, path_.text);
@@ -83,10 +86,36 @@ class LocalWritableFile final : public WritableFile {
     usable_ = true;
   }
 
+  bool can_write_at() const override { return true; }
+
+  void write_at(std::uint64_t offset, const void* data, std::size_t n_bytes) override {
+    require_usable();
+    if (appended_) throw_both_ways();
+    if (n_bytes == 0) return;
+    try {
+      detail::write_fully_at(temp_.fd.get(), offset, data, n_bytes, path_.text);
+    } catch (...) {
+      usable_ = false;
+      throw;
+    }
+    std::uint64_t end = end_;
+    while (end < offset + n_bytes && !end_.compare_exchange_weak(end, offset + n_bytes)) {
+    }
+  }
+
+  void reserve(std::uint64_t n_bytes) override {
+    require_usable();
+    usable_ = false;
+    detail::reserve_room(temp_.fd.get(), n_bytes, path_.text);
+    reserved_ = n_bytes;
+    usable_ = true;
+  }
+
   void commit() override {
     require_usable();
     usable_ = false;
     flush_buffer();
+    give_back_room();
     if (durable_) detail::sync_file(temp_.fd.get(), path_.text);
     detail::report_close_errors(temp_.fd.get(), path_.text);
     if (::renameat(folder_fd_.get(), temp_.name.c_str(), folder_fd_.get(), path_.name.c_str()) != 0) {
@@ -103,6 +132,17 @@ class LocalWritableFile final : public WritableFile {
     if (!usable_) throw IoError("cannot write '" + path_.text + "': an earlier call failed or commit() was called");
   }
 
+  [[noreturn]] void throw_both_ways() const {
+    throw IoError("cannot write '" + path_.text + "': append() and write_at() of one file");
+  }
+
+  // Blocks behind the end would stay the file's for as long as it lives.
+  void give_back_room() {
+    struct stat status {};
+    if (reserved_ == 0 || ::fstat(temp_.fd.get(), &status) != 0) return;
+    if (static_cast<std::uint64_t>(status.st_size) < reserved_) (void)!::ftruncate(temp_.fd.get(), status.st_size);
+  }
+
   void flush_buffer() {
     detail::write_fully(temp_.fd.get(), buffer_.data(), buffer_.size(), path_.text);
     buffer_.clear();
@@ -113,7 +153,10 @@ class LocalWritableFile final : public WritableFile {
   LocalPath path_;
   bool durable_;
   pid_t owner_;
-  bool usable_ = true;  // false during a call, and for good once one has thrown
+  std::atomic<bool> usable_{true};     // false during a call, and for good once one has thrown
+  std::atomic<std::uint64_t> end_{0};  // of what write_at() wrote
+  bool appended_ = false;
+  std::uint64_t reserved_ = 0;
   bool committed_ = false;
   std::vector<unsigned char> buffer_;
 };
