@@ -43,9 +43,18 @@ struct LoadOptions {
 
   // True: tensors that will be on the CPU are not read but mapped from the file, where format and storage can do that
   // (PythonCheckpointIO, SafetensorsCheckpointIO; LocalStorage): their bytes come from the disk when they are first
-  // touched, and changes to them stay in memory. Their contents are not checked against checksums then, and the file
-  // must not be shortened by others while they live. Formats that cannot map ignore it.
+  // touched, and changes to them stay in memory. The file must not be shortened by others while they live. Unless
+  // `verify` is false it is read once, to be checked. Formats that cannot map ignore it.
   bool mmap = false;
+
+  // False: tensors' contents are not compared with the file's checksums (PythonCheckpointIO). Mapping a file costs the
+  // same whatever its size then. Damage to them goes unseen; structure and bounds are checked all the same.
+  bool verify = true;
+
+  // False: a restore into `state` reads contents once, and checks them as it writes them (PythonCheckpointIO,
+  // SafetensorsCheckpointIO). It is faster, but damage may be found when the state has changed: the CorruptError then
+  // says that the state is no longer to be used. Names, shapes and dtypes are compared before anything changes.
+  bool transactional = true;
 };
 
 // Threads: unless a subclass says otherwise, one thread at a time per object.
@@ -68,7 +77,8 @@ class CheckpointIO {
   // Loads the checkpoint at `path`. Returns what the caller must still apply: all of it from a plugin that does not
   // restore in place, or nullopt if all of it was restored into options.state.
   // Errors: NotFoundError "Checkpoint file not found: PATH"; CorruptError; UnsafeError; UnsupportedError;
-  // MismatchError if it doesn't fit options.state. On any of them options.state is as it was.
+  // MismatchError if it doesn't fit options.state. On any of them options.state is as it was, but for an IoError that
+  // says otherwise and for what options.transactional allows.
   virtual std::optional<Checkpoint> load_checkpoint(const std::string& path, const LoadOptions& options = {}) = 0;
 
   // Removes the checkpoint at `path`, a folder with all that is in it. Nothing there is not an error.

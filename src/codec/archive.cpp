@@ -153,6 +153,11 @@ void Archive::read_storage_pieces(std::size_t index, const Piece& use) const {
   }
 }
 
+void Archive::check_crc(std::size_t index, std::uint32_t found) const {
+  const StorageRecord& storage = storages().at(index);
+  if (storage.zip_record >= 0) zip_->check_crc(zip_->records()[static_cast<std::size_t>(storage.zip_record)], found);
+}
+
 bool Archive::verify_storage(std::size_t index) const {
   const StorageRecord& storage = storages().at(index);
   if (storage.zip_record < 0) return false;

@@ -68,6 +68,12 @@ void commit(WritableFile& file) {
   file.commit();
 }
 
+void refuse_map_location_of_state(const LoadOptions& options, const std::string& path) {
+  if (options.state == nullptr || options.map_location.is_none()) return;
+  throw TypeError("load '" + path +
+                  "': with `state`, tensors go to the devices of the live ones; `map_location` says nothing then");
+}
+
 void refuse_storage_options(const std::optional<Dict>& storage_options, const std::type_info& plugin) {
   if (!storage_options) return;
   throw TypeError(

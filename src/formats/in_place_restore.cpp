@@ -4,10 +4,10 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <tuple>
 
-#include "formats/archive_storages.h"
 #include "value/replace_storages.h"
 #include "value/tensor_storage.h"
 
@@ -50,16 +50,59 @@ std::vector<const LoadPlan::TensorCopy*> last_of_each(const std::vector<LoadPlan
   return result;
 }
 
+// The bytes between a tensor's first and last element, on the CPU.
+struct Extent {
+  const char* begin = nullptr;
+  const char* end = nullptr;
+};
+
+Extent extent_of(const at::Tensor& tensor) {
+  if (!tensor.is_cpu() || !has_plain_storage(tensor) || tensor.numel() == 0) return {};
+  std::int64_t last = 0;
+  for (std::int64_t dim = 0; dim < tensor.dim(); ++dim) last += (tensor.size(dim) - 1) * tensor.stride(dim);
+  const auto* begin = static_cast<const char*>(tensor.const_data_ptr());
+  return {begin, begin + (last + 1) * static_cast<std::int64_t>(tensor.element_size())};
+}
+
+// For each copy, whether another one writes between its first and last byte: then their order matters.
+std::vector<bool> find_overlaps(const std::vector<const LoadPlan::TensorCopy*>& copies) {
+  std::vector<std::pair<Extent, std::size_t>> extents;
+  for (std::size_t i = 0; i < copies.size(); ++i) extents.emplace_back(extent_of(copies[i]->target), i);
+  std::sort(extents.begin(), extents.end(),
+            [](const auto& a, const auto& b) { return std::less<>()(a.first.begin, b.first.begin); });
+  std::vector<bool> overlaps(copies.size());
+  std::pair<Extent, std::size_t> farthest{};
+  for (const auto& [extent, index] : extents) {
+    if (extent.begin == extent.end) continue;
+    if (std::less<>()(extent.begin, farthest.first.end)) overlaps[index] = overlaps[farthest.second] = true;
+    if (std::less<>()(farthest.first.end, extent.end)) farthest = {extent, index};
+  }
+  return overlaps;
+}
+
+// Adds to an error's message what it leaves behind.
+template <class Body>
+void telling_that_state_is_lost(Body body) {
+  constexpr const char* kLost = "; the state is restored in part and no longer to be used";
+  try {
+    body();
+  } catch (const IoError& error) {
+    throw IoError(error.what() + std::string(kLost), error.error_number());
+  } catch (const CorruptError& error) {
+    throw CorruptError(error.what() + std::string(kLost));
+  }
+}
+
 }  // namespace
 
-InPlaceRestore::InPlaceRestore(const Archive& archive, const RandomAccessFile& file) : archive_(archive) {
-  const std::shared_ptr<void> mapped = file.map();
-  for (std::size_t i = 0; i < archive.storages().size(); ++i) {
-    if (auto storage = map_storage(archive, i, mapped)) {
+InPlaceRestore::InPlaceRestore(const StorageReader& reader, const std::shared_ptr<void>& mapped, bool transactional)
+    : reader_(reader), transactional_(transactional) {
+  for (std::size_t i = 0; i < reader_.archive().storages().size(); ++i) {
+    if (auto storage = reader_.map(i, mapped)) {
       in_file_[storage->unsafeGetStorageImpl()] = i;
       storages_.push_back(*std::move(storage));
     } else {
-      storages_.push_back(read_storage(archive, i));
+      storages_.push_back(reader_.read(i));
     }
   }
 }
@@ -78,25 +121,44 @@ bool InPlaceRestore::own_storages_of(OpaqueContext& context) {
 }
 
 void InPlaceRestore::check() {
-  for (std::size_t i = 0; i < storages_.size(); ++i) {
-    if (in_file_.contains(storages_[i].unsafeGetStorageImpl())) archive_.verify_storage(i);
-  }
+  if (!transactional_ || !reader_.verifies()) return;
+  std::vector<std::size_t> indices;
+  for (const auto& [storage, index] : in_file_) indices.push_back(index);
+  reader_.check(indices);
 }
 
 void InPlaceRestore::copy(const std::vector<LoadPlan::TensorCopy>& copies) {
   const at::NoGradGuard no_grad;
-  try {
-    for (const LoadPlan::TensorCopy* each : last_of_each(copies)) {
-      if (record_of(each->source) == nullptr) {
-        each->target.copy_(each->source);
-      } else if (!read_into(each->target, each->source)) {
+  const auto needed = last_of_each(copies);
+  const std::vector<bool> overlaps = find_overlaps(needed);
+  std::vector<StorageRange> ranges;
+  std::vector<const LoadPlan::TensorCopy*> others;
+  std::vector<std::size_t> unchecked;
+  for (std::size_t i = 0; i < needed.size(); ++i) {
+    const auto& [target, source] = *needed[i];
+    const auto range = overlaps[i] ? std::nullopt : range_for(target, source);
+    if (range) {
+      ranges.push_back(*range);
+    } else {
+      others.push_back(needed[i]);
+    }
+    if (const auto storage = storage_of(source); storage && !(range && is_whole(*range))) unchecked.push_back(*storage);
+  }
+  if (!transactional_ && reader_.verifies()) {
+    std::sort(unchecked.begin(), unchecked.end());
+    unchecked.erase(std::unique(unchecked.begin(), unchecked.end()), unchecked.end());
+    reader_.check(unchecked);
+  }
+  telling_that_state_is_lost([&] {
+    reader_.read_ranges(ranges, !transactional_);
+    for (const LoadPlan::TensorCopy* each : others) {
+      if (storage_of(each->source)) {
         copy_pieces(each->target, each->source);
+      } else {
+        each->target.copy_(each->source);
       }
     }
-  } catch (const IoError& error) {
-    throw IoError(std::string(error.what()) + "; the state is restored in part and no longer to be used",
-                  error.error_number());
-  }
+  });
 }
 
 Dict InPlaceRestore::own(const Dict& state) {
@@ -111,23 +173,27 @@ c10::Storage InPlaceRestore::own(const c10::Storage& storage) {
   const auto mapped = in_file_.find(storage.unsafeGetStorageImpl());
   if (mapped == in_file_.end()) return storage;
   c10::Storage& owned = owned_[mapped->first];
-  if (!owned) owned = read_storage(archive_, mapped->second);
+  if (!owned) owned = reader_.read(mapped->second);
   return owned;
 }
 
-const StorageRecord* InPlaceRestore::record_of(const at::Tensor& tensor) const {
-  if (!has_plain_storage(tensor)) return nullptr;
+std::optional<std::size_t> InPlaceRestore::storage_of(const at::Tensor& tensor) const {
+  if (!has_plain_storage(tensor)) return std::nullopt;
   const auto found = in_file_.find(tensor.storage().unsafeGetStorageImpl());
-  return found != in_file_.end() ? &archive_.storages()[found->second] : nullptr;
+  if (found == in_file_.end()) return std::nullopt;
+  return found->second;
 }
 
-bool InPlaceRestore::read_into(const at::Tensor& target, const at::Tensor& source) const {
-  if (source.is_conj() || source.is_neg() || !is_laid_out_as(target, source)) return false;
+std::optional<StorageRange> InPlaceRestore::range_for(const at::Tensor& target, const at::Tensor& source) const {
+  const auto storage = storage_of(source);
+  if (!storage || source.is_conj() || source.is_neg() || !is_laid_out_as(target, source)) return std::nullopt;
   const auto offset = static_cast<std::uint64_t>(source.storage_offset()) * source.element_size();
-  const auto n_bytes = static_cast<std::size_t>(n_bytes_of(target));
-  if (n_bytes > 0)
-    archive_.source().read_at(record_of(source)->data_offset + offset, target.mutable_data_ptr(), n_bytes);
-  return true;
+  const auto n_bytes = static_cast<std::uint64_t>(n_bytes_of(target));
+  return StorageRange{*storage, offset, n_bytes, n_bytes > 0 ? target.mutable_data_ptr() : nullptr};
+}
+
+bool InPlaceRestore::is_whole(const StorageRange& range) const {
+  return range.n_bytes == reader_.archive().storages()[range.storage].n_bytes;
 }
 
 // By rows of the first dimension, through a buffer, until a piece is small; what is contiguous in the file is not
@@ -138,7 +204,7 @@ void InPlaceRestore::copy_pieces(const at::Tensor& target, const at::Tensor& sou
   const bool is_piece = n_bytes <= kPieceBytes || source.dim() == 0;
   if (is_piece && source.is_contiguous() && !source.is_conj() && !source.is_neg()) {
     const at::Tensor piece = at::empty_like(source);
-    read_into(piece, source);
+    reader_.read_ranges({*range_for(piece, source)}, false);
     target.copy_(piece);
   } else if (is_piece) {
     target.copy_(source);

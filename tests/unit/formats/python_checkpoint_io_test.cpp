@@ -236,6 +236,42 @@ TEST_CASE("A mapped checkpoint is equal, and writing to it does not change the f
   CHECK(in_memory.load_checkpoint("x", {.mmap = true}).value() == training_state());
 }
 
+TEST_CASE("The file is the same whatever the number of threads and the place", "[python]") {
+  const test::TempFolder folder;
+  Checkpoint checkpoint = training_state();
+  checkpoint["large"] = torch::rand({2'500'000});
+  checkpoint["strided"] = checkpoint["large"].as<at::Tensor>().view({2500, 1000}).t();
+  checkpoint["none"] = torch::empty({0});
+  for (int i = 0; i < 700; ++i) checkpoint["small " + std::to_string(i)] = torch::full({i * 16}, i);
+  const auto memory = std::make_shared<MemoryStorage>();
+  PythonCheckpointIO(memory).save_checkpoint(checkpoint, "x.ckpt");
+  const std::string expected = test::read_file(*memory, "x.ckpt");
+  for (const std::size_t n_threads : {1, 2, 5}) {
+    PythonCheckpointIO io({.n_threads = n_threads});
+    io.save_checkpoint(checkpoint, folder / "x.ckpt");
+    CHECK((test::read_file(LocalStorage(), folder / "x.ckpt") == expected));
+    CHECK(io.load_checkpoint(folder / "x.ckpt").value() == checkpoint);
+    io.teardown();
+    CHECK(io.load_checkpoint(folder / "x.ckpt").value() == checkpoint);
+  }
+}
+
+TEST_CASE("Damage is found in a mapped file too, unless asked not to look", "[python]") {
+  const test::TempFolder folder;
+  PythonCheckpointIO io;
+  io.save_checkpoint({{"x", torch::zeros({1'000'000})}}, folder / "x.ckpt");
+  std::string bytes = test::read_file(LocalStorage(), folder / "x.ckpt");
+  bytes[2'000'000] ^= 1;
+  LocalStorage local;
+  test::write_file(local, folder / "x.ckpt", bytes);
+  CHECK_THROWS_AS(io.load_checkpoint(folder / "x.ckpt"), CorruptError);
+  CHECK_THROWS_AS(io.load_checkpoint(folder / "x.ckpt", {.mmap = true}), CorruptError);
+  for (const bool mmap : {false, true}) {
+    const auto loaded = io.load_checkpoint(folder / "x.ckpt", {.mmap = mmap, .verify = false}).value();
+    CHECK(loaded.at("x").as<at::Tensor>().count_nonzero().item<std::int64_t>() == 1);
+  }
+}
+
 TEST_CASE("A flipped bit anywhere in the contents is found", "[python]") {
   auto inner = std::make_shared<MemoryStorage>();
   PythonCheckpointIO(inner).save_checkpoint(training_state(), "x.ckpt");
