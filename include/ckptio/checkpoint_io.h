@@ -16,6 +16,7 @@
 // tests/package holds a complete one. The names and their meaning are Lightning's.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -55,6 +56,12 @@ struct LoadOptions {
   // SafetensorsCheckpointIO). It is faster, but damage may be found when the state has changed: the CorruptError then
   // says that the state is no longer to be used. Names, shapes and dtypes are compared before anything changes.
   bool transactional = true;
+
+  // Which tensors to load; empty: all. Asked once for each by its name, keys and indices joined by dots:
+  // "state_dict.fc.weight". Those to which it says false are missing from dicts, and None in lists and tuples, also for
+  // `state`. PythonCheckpointIO and SafetensorsCheckpointIO read and check the bytes of the others alone where the
+  // storage can map files (LocalStorage), TorchCheckpointIO all. Tensors within an Opaque are always there.
+  std::function<bool(const std::string& name)> filter{};
 };
 
 // Threads: unless a subclass says otherwise, one thread at a time per object.
@@ -96,6 +103,11 @@ class CheckpointIO {
 
   // True if async_save_checkpoint returns before the checkpoint is Staged. The default implementation says false.
   virtual bool saves_asynchronously() const { return false; }
+
+  // Says that checkpoints with tensors like those of this one will be saved, so that memory for them can be made ready
+  // in the background. Reads no tensor. The Trainer calls it as a fit starts, and once the optimizers have made their
+  // state. The default implementation does nothing.
+  virtual void reserve(const Checkpoint& checkpoint);
 
   // Finishes what is pending and lets go of resources; the Trainer calls it after each run, failed ones too. The
   // plugin may be used again afterwards. The default implementation does nothing.

@@ -105,6 +105,7 @@ class Archive {
 
  private:
   Archive() = default;
+  static Archive open_zip(ByteSource source, ArchiveFormat format, std::unique_ptr<ZipReader> zip);
   ByteSource source_;
   ArchiveFormat format_ = ArchiveFormat::python;
   std::unique_ptr<ZipReader> zip_;

@@ -95,15 +95,19 @@ void telling_that_state_is_lost(Body body) {
 
 }  // namespace
 
-InPlaceRestore::InPlaceRestore(const StorageReader& reader, const std::shared_ptr<void>& mapped, bool transactional)
-    : reader_(reader), transactional_(transactional) {
+InPlaceRestore::InPlaceRestore(const StorageReader& reader, const std::shared_ptr<void>& mapped,
+                               const LoadOptions& options)
+    : reader_(reader), transactional_(options.transactional), map_location_(options.map_location) {
   for (std::size_t i = 0; i < reader_.archive().storages().size(); ++i) {
     if (auto storage = reader_.map(i, mapped)) {
       in_file_[storage->unsafeGetStorageImpl()] = i;
+      to_check_.push_back(i);
       storages_.push_back(*std::move(storage));
     } else {
       storages_.push_back(reader_.read(i));
+      read_[storages_.back().unsafeGetStorageImpl()] = i;
     }
+    locations_.push_back(reader_.archive().graph().storages[i].location);
   }
 }
 
@@ -120,11 +124,21 @@ bool InPlaceRestore::own_storages_of(OpaqueContext& context) {
   return true;
 }
 
+void InPlaceRestore::restrict_to(const Value& value) {
+  to_check_.clear();
+  Value copy = value;
+  replace_storages(
+      copy,
+      [this](const c10::Storage& storage) {
+        const auto mapped = in_file_.find(storage.unsafeGetStorageImpl());
+        if (mapped != in_file_.end()) to_check_.push_back(mapped->second);
+        return storage;
+      },
+      [](const at::Tensor& tensor) { return tensor; });
+}
+
 void InPlaceRestore::check() {
-  if (!transactional_ || !reader_.verifies()) return;
-  std::vector<std::size_t> indices;
-  for (const auto& [storage, index] : in_file_) indices.push_back(index);
-  reader_.check(indices);
+  if (transactional_ && reader_.verifies()) reader_.check(to_check_);
 }
 
 void InPlaceRestore::copy(const std::vector<LoadPlan::TensorCopy>& copies) {
@@ -161,19 +175,25 @@ void InPlaceRestore::copy(const std::vector<LoadPlan::TensorCopy>& copies) {
   });
 }
 
-Dict InPlaceRestore::own(const Dict& state) {
-  Value copy(state);
+Dict InPlaceRestore::own(const Dict& state) { return std::move(own(Value(state)).mutable_as<Dict>()); }
+
+Value InPlaceRestore::own(const Value& value) {
+  Value copy(value);
   replace_storages(
       copy, [this](const c10::Storage& storage) { return own(storage); },
       [](const at::Tensor& tensor) { return tensor.clone(); });
-  return std::move(copy.mutable_as<Dict>());
+  return copy;
 }
 
 c10::Storage InPlaceRestore::own(const c10::Storage& storage) {
   const auto mapped = in_file_.find(storage.unsafeGetStorageImpl());
-  if (mapped == in_file_.end()) return storage;
-  c10::Storage& owned = owned_[mapped->first];
-  if (!owned) owned = reader_.read(mapped->second);
+  const auto found = mapped != in_file_.end() ? mapped : read_.find(storage.unsafeGetStorageImpl());
+  if (found == read_.end()) return storage;
+  c10::Storage& owned = owned_[found->first];
+  if (!owned) {
+    const std::size_t index = found->second;
+    owned = map_location_.map(mapped != in_file_.end() ? reader_.read(index) : storage, locations_[index]);
+  }
   return owned;
 }
 

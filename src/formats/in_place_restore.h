@@ -22,8 +22,8 @@ namespace ckptio::detail {
 
 class InPlaceRestore final : public TensorCopier {
  public:
-  // `mapped`: what the file's map() gave.
-  InPlaceRestore(const StorageReader& reader, const std::shared_ptr<void>& mapped, bool transactional);
+  // `mapped`: what the file's map() gave. `options`: map_location is for what own() gives.
+  InPlaceRestore(const StorageReader& reader, const std::shared_ptr<void>& mapped, const LoadOptions& options);
 
   // One for each of the archive's.
   const std::vector<c10::Storage>& storages() const { return storages_; }
@@ -31,9 +31,13 @@ class InPlaceRestore final : public TensorCopier {
   // need. True if there were any: Values made of it before must be made again.
   bool own_storages_of(OpaqueContext& context);
 
+  // What `value` does not hold is not checked. Requires: all that will be copied or owned is in it.
+  void restrict_to(const Value& value);
+
   void check() override;
   void copy(const std::vector<LoadPlan::TensorCopy>& copies) override;
   Dict own(const Dict& state) override;
+  Value own(const Value& value);
 
  private:
   c10::Storage own(const c10::Storage& storage);
@@ -46,9 +50,13 @@ class InPlaceRestore final : public TensorCopier {
 
   StorageReader reader_;
   bool transactional_;
+  MapLocation map_location_;
+  std::vector<std::string> locations_;  // where the storages were saved from
+  std::vector<std::size_t> to_check_;   // in the first pass
   std::vector<c10::Storage> storages_;
   std::unordered_map<const c10::StorageImpl*, std::size_t> in_file_;  // those mapped: their index
-  std::unordered_map<const c10::StorageImpl*, c10::Storage> owned_;   // and what took the place of some
+  std::unordered_map<const c10::StorageImpl*, std::size_t> read_;     // the others
+  std::unordered_map<const c10::StorageImpl*, c10::Storage> owned_;   // and what took the place of some of both
 };
 
 }  // namespace ckptio::detail

@@ -21,6 +21,7 @@
 #include "formats/storage_reader.h"
 #include "formats/tensor_record.h"
 #include "formats/value_to_object.h"
+#include "value/filter_tensors.h"
 #include "value/tensor_storage.h"
 
 namespace ckptio {
@@ -100,12 +101,6 @@ bool is_serialization_id(const std::string& text) {
          std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
-// What was read of a file, before it is a Value.
-struct LoadedFile {
-  std::shared_ptr<detail::OpaqueContext> context;
-  const detail::Object* root = nullptr;
-};
-
 detail::Archive open_archive(const RandomAccessFile& file, const std::string& path, const LoadOptions& options) {
   detail::Archive archive = detail::Archive::open(detail::source_of(file, path));
   if (archive.format() == detail::ArchiveFormat::safetensors) {
@@ -116,45 +111,46 @@ detail::Archive open_archive(const RandomAccessFile& file, const std::string& pa
   return archive;
 }
 
-LoadedFile load_file(const PythonCheckpointIOOptions& plugin, IoEngine& engine, const std::string& path,
-                     const LoadOptions& options) {
-  const auto file = detail::open_checkpoint_file(*plugin.storage, path);
-  detail::Archive archive = open_archive(*file, path, options);
-  std::vector<c10::Storage> storages = detail::StorageReader(archive, *file, engine, options.verify).read_all(options);
-  LoadedFile loaded;
-  loaded.context = detail::make_opaque_context(path, archive.take_graph(), std::move(storages));
-  loaded.root = loaded.context->graph.root;
-  return loaded;
-}
+using ToValue = Value (*)(const std::shared_ptr<const detail::OpaqueContext>&, const detail::Object&);
 
-Value checkpoint_value(const LoadedFile& file, const std::string& path) {
-  Value value = detail::opened_to_value(file.context, *file.root);
-  if (!value.is<Dict>()) {
-    throw TypeError("'" + path + "': holds a " + std::string(value.type_name()) +
-                    ", and a checkpoint is a dict; load_value() reads it");
-  }
+// The whole file as a Value.
+Value load_all(const RandomAccessFile& file, IoEngine& engine, const std::string& path, const LoadOptions& options,
+               ToValue to_value) {
+  detail::Archive archive = open_archive(file, path, options);
+  std::vector<c10::Storage> storages = detail::StorageReader(archive, file, engine, options.verify).read_all(options);
+  const auto context = detail::make_opaque_context(path, archive.take_graph(), std::move(storages));
+  Value value = to_value(context, *context->graph.root);
+  detail::release_unneeded(*context, value);
   return value;
 }
 
-std::optional<Checkpoint> restore(const StorageBackend& storage, IoEngine& engine, const std::string& path,
-                                  const LoadOptions& options) {
-  detail::refuse_map_location_of_state(options, path);
-  const auto opened = detail::open_checkpoint_file(storage, path);
-  detail::Archive archive = open_archive(*opened, path, options);
-  detail::InPlaceRestore restore(detail::StorageReader(archive, *opened, engine, options.verify), opened->map(),
-                                 options.transactional);
-  LoadedFile file;
-  file.context = detail::make_opaque_context(path, archive.take_graph(), restore.storages());
-  file.root = file.context->graph.root;
-  Value value = checkpoint_value(file, path);
-  detail::release_unneeded(*file.context, value);
-  if (restore.own_storages_of(*file.context)) {  // what unknown objects hold stays with them
-    value = checkpoint_value(file, path);
-    detail::release_unneeded(*file.context, value);
+// What options.filter and options.state leave of it. Contents are read once it is known which, and where they go.
+Value load_part(const RandomAccessFile& file, IoEngine& engine, const std::string& path, const LoadOptions& options,
+                ToValue to_value) {
+  detail::Archive archive = open_archive(file, path, options);
+  detail::InPlaceRestore restore(detail::StorageReader(archive, file, engine, options.verify), file.map(), options);
+  const auto context = detail::make_opaque_context(path, archive.take_graph(), restore.storages());
+  const auto make_value = [&] {
+    Value value = to_value(context, *context->graph.root);
+    detail::release_unneeded(*context, value);
+    if (options.filter) detail::filter_tensors(value, options.filter);
+    return value;
+  };
+  Value value = make_value();
+  if (restore.own_storages_of(*context)) value = make_value();  // what unknown objects hold stays with them
+  if (options.filter) restore.restrict_to(value);
+  if (options.state != nullptr) value = detail::load_through(restore, *options.state, value.as<Dict>());
+  return restore.own(value);
+}
+
+// Refuses before contents are read.
+Value checkpoint_value(const std::shared_ptr<const detail::OpaqueContext>& context, const detail::Object& root) {
+  Value value = detail::opened_to_value(context, root);
+  if (!value.is<Dict>()) {
+    throw TypeError("'" + context->where + "': holds a " + std::string(value.type_name()) +
+                    ", and a checkpoint is a dict; load_value() reads it");
   }
-  Dict rest = restore.own(detail::load_through(restore, *options.state, value.as<Dict>()));
-  if (rest.empty()) return std::nullopt;
-  return rest;
+  return value;
 }
 
 }  // namespace
@@ -198,18 +194,22 @@ void PythonCheckpointIO::save_value(const Value& value, const std::string& path)
 }
 
 Value PythonCheckpointIO::load_value(const std::string& path, const LoadOptions& options) {
-  const LoadedFile file = load_file(options_, *engine_, path, options);
-  Value value = detail::object_to_value(file.context, *file.root);
-  detail::release_unneeded(*file.context, value);
-  return value;
+  const auto file = detail::open_checkpoint_file(*options_.storage, path);
+  const auto load = options.filter ? load_part : load_all;
+  LoadOptions of_file = options;
+  of_file.state = nullptr;
+  return load(*file, *engine_, path, of_file, detail::object_to_value);
 }
 
 std::optional<Checkpoint> PythonCheckpointIO::load_checkpoint(const std::string& path, const LoadOptions& options) {
-  if (options.state != nullptr) return restore(*options_.storage, *engine_, path, options);
-  const LoadedFile file = load_file(options_, *engine_, path, options);
-  Value value = checkpoint_value(file, path);
-  detail::release_unneeded(*file.context, value);
-  return std::move(value.mutable_as<Dict>());
+  detail::refuse_map_location_of_state(options, path);
+  const auto file = detail::open_checkpoint_file(*options_.storage, path);
+  const bool is_part = options.state != nullptr || options.filter;
+  const auto load = is_part ? load_part : load_all;
+  Value value = load(*file, *engine_, path, options, checkpoint_value);
+  Dict& checkpoint = value.mutable_as<Dict>();
+  if (options.state != nullptr && checkpoint.empty()) return std::nullopt;
+  return std::move(checkpoint);
 }
 
 bool PythonCheckpointIO::requires_state_on_load() const { return options_.restore_in_place; }

@@ -23,6 +23,7 @@
 #include "formats/safetensors_structure.h"
 #include "formats/storage_reader.h"
 #include "formats/tensor_record.h"
+#include "value/filter_tensors.h"
 
 namespace ckptio {
 
@@ -279,12 +280,15 @@ std::optional<Checkpoint> SafetensorsCheckpointIO::load_checkpoint(const std::st
   return translated("read", path, [&]() -> std::optional<Checkpoint> {
     const Archive archive = open_archive(*file, path);
     const detail::StorageReader reader(archive, *file, *engine_, options.verify);
-    if (options.state == nullptr) return make_checkpoint(archive, reader.read_all(options), path);
-    detail::InPlaceRestore restore(reader, file->map(), options.transactional);
-    const Checkpoint checkpoint = make_checkpoint(archive, restore.storages(), path);
-    Dict rest = restore.own(detail::load_through(restore, *options.state, checkpoint));
-    if (rest.empty()) return std::nullopt;
-    return rest;
+    if (options.state == nullptr && !options.filter) return make_checkpoint(archive, reader.read_all(options), path);
+    detail::InPlaceRestore restore(reader, file->map(), options);
+    Value checkpoint = make_checkpoint(archive, restore.storages(), path);
+    if (options.filter) detail::filter_tensors(checkpoint, options.filter);
+    if (options.state != nullptr) {
+      checkpoint = detail::load_through(restore, *options.state, checkpoint.as<Dict>());
+      if (checkpoint.as<Dict>().empty()) return std::nullopt;
+    }
+    return restore.own(checkpoint.as<Dict>());
   });
 }
 

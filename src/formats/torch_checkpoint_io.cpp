@@ -20,6 +20,7 @@
 #include "formats/storage_mapper.h"
 #include "formats/storage_reader.h"
 #include "formats/torch_archive.h"
+#include "value/filter_tensors.h"
 
 namespace ckptio {
 
@@ -289,8 +290,10 @@ std::optional<Checkpoint> TorchCheckpointIO::load_checkpoint(const std::string& 
     code = find_code(*archive.zip());
     refuse_code(code, path, options.weights_only);
   }
-  if (can_torch_load(archive, code)) return load_by_torch(*file, path, options.map_location);
-  return load_by_codec(std::move(archive), *file, path, options);
+  Value checkpoint = can_torch_load(archive, code) ? load_by_torch(*file, path, options.map_location)
+                                                   : load_by_codec(std::move(archive), *file, path, options);
+  if (options.filter) detail::filter_tensors(checkpoint, options.filter);
+  return std::move(checkpoint.mutable_as<Dict>());
 }
 
 void TorchCheckpointIO::remove_checkpoint(const std::string& path) { storage_->remove(path); }
