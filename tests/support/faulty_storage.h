@@ -161,6 +161,14 @@ class FaultyStorage final : public StorageBackend {
       }
     }
 
+    // What is touched there can be neither counted nor spoiled.
+    std::shared_ptr<void> map() const override {
+      const Faults& faults = state_->faults;
+      const bool spoils = faults.fail_at_call || faults.fail_at_read || faults.truncate_to || faults.shrink_to ||
+                          faults.flip_bit.has_value();
+      return spoils ? nullptr : inner_->map();
+    }
+
    private:
     std::unique_ptr<RandomAccessFile> inner_;
     std::shared_ptr<State> state_;

@@ -5,8 +5,10 @@
 
 #include <filesystem>
 
+#include "ckptio/formats/safetensors_checkpoint_io.h"
 #include "ckptio/formats/torch_checkpoint_io.h"
 #include "ckptio/load_checkpoint.h"
+#include "ckptio/state.h"
 #include "ckptio/storage/local_storage.h"
 #include "ckptio/storage/memory_storage.h"
 #include "support/catch.h"
@@ -270,6 +272,78 @@ TEST_CASE("Damage is found in a mapped file too, unless asked not to look", "[py
     const auto loaded = io.load_checkpoint(folder / "x.ckpt", {.mmap = mmap, .verify = false}).value();
     CHECK(loaded.at("x").as<at::Tensor>().count_nonzero().item<std::int64_t>() == 1);
   }
+}
+
+namespace {
+
+// {"state_dict": {"0.weight": ..., ..., "49.weight": ...}, "list": [tensor, tensor], "epoch": 3}
+Checkpoint many_tensors() {
+  Dict weights;
+  for (int i = 0; i < 50; ++i) weights[std::to_string(i) + ".weight"] = torch::full({100'000}, i);
+  return {{"state_dict", weights}, {"list", List{torch::ones({5}), torch::zeros({5})}}, {"epoch", 3}};
+}
+
+}  // namespace
+
+TEST_CASE("A filter says which tensors are loaded", "[python]") {
+  std::vector<std::string> asked;
+  const auto wanted = [&asked](const std::string& name) {
+    asked.push_back(name);
+    return name == "state_dict.7.weight" || name == "list.1";
+  };
+  const Checkpoint expected{{"state_dict", Dict{{"7.weight", torch::full({100'000}, 7)}}},
+                            {"list", List{nullptr, torch::zeros({5})}},
+                            {"epoch", 3}};
+  const auto memory = std::make_shared<MemoryStorage>();
+  std::vector<std::unique_ptr<CheckpointIO>> plugins;
+  plugins.push_back(std::make_unique<PythonCheckpointIO>(memory));
+  plugins.push_back(std::make_unique<SafetensorsCheckpointIO>(memory));
+  plugins.push_back(std::make_unique<TorchCheckpointIO>(memory));
+  for (const auto& plugin : plugins) {
+    plugin->save_checkpoint(many_tensors(), "x");
+    asked.clear();
+    CHECK(plugin->load_checkpoint("x", {.filter = wanted}).value() == expected);
+    CHECK(asked.size() == 52);
+  }
+  const Checkpoint meta =
+      PythonCheckpointIO(memory).load_checkpoint("x", {.map_location = "meta", .filter = wanted}).value();
+  CHECK(meta.at("state_dict").at("7.weight").as<at::Tensor>().is_meta());
+}
+
+TEST_CASE("A part costs the bytes of that part and the directory", "[python]") {
+  const test::TempFolder folder;
+  const auto storage = std::make_shared<test::FaultyStorage>(std::make_shared<LocalStorage>());
+  const auto wanted = [](const std::string& name) { return name == "state_dict.7.weight"; };
+  std::vector<std::unique_ptr<CheckpointIO>> plugins;
+  plugins.push_back(std::make_unique<PythonCheckpointIO>(storage));
+  plugins.push_back(std::make_unique<SafetensorsCheckpointIO>(storage));
+  for (const auto& plugin : plugins) {
+    plugin->save_checkpoint(many_tensors(), folder / "x");
+    storage->reset_counts();
+    CHECK(plugin->load_checkpoint(folder / "x", {.filter = wanted})->at("state_dict").as<Dict>().size() == 1);
+    CHECK(storage->counts().bytes_read < 400'000 + 52 * 5000);
+  }
+}
+
+TEST_CASE("A part of a state is restored, and damage elsewhere does not matter", "[python][in_place]") {
+  const test::TempFolder folder;
+  PythonCheckpointIO io;
+  io.save_checkpoint(many_tensors(), folder / "x.ckpt");
+  std::string bytes = test::read_file(LocalStorage(), folder / "x.ckpt");
+  bytes[bytes.size() / 2] ^= 1;
+  LocalStorage local;
+  test::write_file(local, folder / "x.ckpt", bytes);
+  struct Weight : torch::nn::Module {
+    Weight() { register_buffer("weight", torch::zeros({100'000})); }
+  } module;
+  State state;
+  torch::nn::Module root;
+  root.register_module("7", std::shared_ptr<torch::nn::Module>(std::shared_ptr<void>(), &module));
+  state.add("state_dict", root);
+  const auto wanted = [](const std::string& name) { return name == "state_dict.7.weight"; };
+  const auto rest = io.load_checkpoint(folder / "x.ckpt", {.state = &state, .filter = wanted});
+  CHECK(rest == Checkpoint{{"list", List{nullptr, nullptr}}, {"epoch", 3}});
+  CHECK(module.named_buffers()["weight"].eq(7).all().item<bool>());
 }
 
 TEST_CASE("A flipped bit anywhere in the contents is found", "[python]") {
