@@ -22,6 +22,10 @@ constexpr std::uint32_t kEndSignature = 0x06054b50;
 constexpr std::uint32_t kZip64EndSignature = 0x06064b50;
 constexpr std::uint32_t kZip64LocatorSignature = 0x07064b50;
 
+// MS-DOS's attribute of a directory. Readers give no bytes for such an entry: whoever reads it keeps what was in
+// memory.
+constexpr std::uint32_t kAttributeDirectory = 1u << 4;
+
 constexpr std::uint64_t kLocalBytes = 30, kEntryBytes = 46, kEndBytes = 22, kZip64EndBytes = 56, kLocatorBytes = 20;
 constexpr std::uint64_t kMaxCommentBytes = 0xFFFF;  // its length has 16 bits
 
@@ -238,10 +242,13 @@ void check_name(const ByteSource& source, std::uint64_t offset, const std::strin
   }
 }
 
-// Method, flags and sizes that cannot be: before any data is looked at.
-void check_entry(const ByteSource& source, std::uint64_t offset, const ZipRecord& record, unsigned flags,
-                 unsigned method) {
+// Method, flags, attributes and sizes that cannot be: before any data is looked at.
+void check_entry(const ByteSource& source, std::uint64_t offset, const ZipRecord& record, const unsigned char* entry) {
+  const unsigned flags = load_le16(entry + 8), method = load_le16(entry + 10);
   const std::string where = "record " + quote_name(record.name);
+  const bool is_directory = (load_le32(entry + 38) & kAttributeDirectory) != 0 || record.name.back() == '/';
+  if (is_directory && record.size != 0)
+    throw_corrupt(source, where, offset, found_expected("size of a directory", record.size, "0"));
   if ((flags & kFlagsRefused) != 0)
     throw_corrupt(source, where, offset,
                   "encryption or patch flags " + hex(flags & kFlagsRefused) + " found, none expected");
@@ -288,7 +295,7 @@ ZipRecord parse_entry(const ByteSource& source, const Directory& directory, cons
   record.compressed_size = fields.compressed_size;
   record.header_offset = fields.header_offset;
   record.crc = load_le32(p + 16);
-  check_entry(source, offset, record, load_le16(p + 8), load_le16(p + 10));
+  check_entry(source, offset, record, p);
   record.method = ZipMethod{load_le16(p + 10)};
   position += kEntryBytes + n_name + n_extra + n_comment;
   return record;

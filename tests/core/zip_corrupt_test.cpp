@@ -208,6 +208,13 @@ TEST_CASE("ZipCorrupt.AnUnknownMethod", "[zip][corrupt]") {
   CHECK_ERROR(zip, "compression method 99 found, 0 (stored) or 8 (deflated) expected");
 }
 
+TEST_CASE("ZipCorrupt.ADirectoryThatHoldsBytes", "[zip][corrupt]") {
+  RawZip zip = small_zip();
+  SECTION("by its attributes") { zip.records[0].central.attributes = 1u << 4; }
+  SECTION("by its name") { zip.records[0].name = "a/data.pkl/"; }
+  CHECK_ERROR(zip, "size of a directory 6 found, 0 expected");
+}
+
 TEST_CASE("ZipCorrupt.Encryption", "[zip][corrupt]") {
   RawZip zip = small_zip();
   const std::uint16_t flag = GENERATE(1, 1 << 5, 1 << 6, 1 << 13);

@@ -33,7 +33,7 @@ struct RawZipRecord {
   std::string data;  // as it stands in the file, compressed or not
 
   struct Header {
-    Override<std::uint32_t> signature{}, crc{}, compressed_size{}, size{}, offset{};
+    Override<std::uint32_t> signature{}, crc{}, compressed_size{}, size{}, offset{}, attributes{};
     Override<std::uint16_t> version{}, flags{}, method{}, name_length{}, extra_length{}, comment_length{}, disk{};
     Override<std::string> name{}, extra{};
   };
@@ -125,7 +125,8 @@ class RawZip {
     out += le(h.size.value_or(static_cast<std::uint32_t>(r.size)), 4);
     out += le(h.name_length.value_or(static_cast<std::uint16_t>(name.size())), 2);
     out += le(h.extra_length.value_or(static_cast<std::uint16_t>(extra.size())), 2);
-    out += le(h.comment_length.value_or(0), 2) + le(h.disk.value_or(0), 2) + le(0, 2) + le(0, 4);
+    out += le(h.comment_length.value_or(0), 2) + le(h.disk.value_or(0), 2) + le(0, 2);
+    out += le(h.attributes.value_or(0), 4);
     out += le(h.offset.value_or(static_cast<std::uint32_t>(r.written_at)), 4) + name + extra;
   }
 
