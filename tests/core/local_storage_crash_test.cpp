@@ -273,9 +273,8 @@ TEST_CASE("LocalStorage.InterruptedAndShortWritesAtPositionsAreContinued", "[loc
   for (std::size_t i = 0; i < content.size(); ++i) content[i] = static_cast<char>(i * 7);
   {
     std::atomic<int> n{0};
-    SystemCallHook hook([&](const std::string& call) {
-      return (call == "pwrite" || call == "fallocate") && ++n % 2 == 1 ? EINTR : 0;
-    });
+    SystemCallHook hook(
+        [&](const std::string& call) { return (call == "pwrite" || call == "fallocate") && ++n % 2 == 1 ? EINTR : 0; });
     ShortWrites short_writes(777);
     const auto file = storage.create(folder / "a.pt");
     file->reserve(content.size());
