@@ -2,8 +2,13 @@
 #include "engine/part_runner.h"
 
 #include <atomic>
+#include <cerrno>
 #include <exception>
+#include <new>
+#include <string>
 #include <utility>
+
+#include "ckptio/error.h"
 
 namespace ckptio::detail {
 
@@ -46,7 +51,8 @@ void PartRunner::give_back(Buffer buffer) {
 }
 
 unsigned char* need(PartRunner::Buffer& buffer) {
-  if (!buffer) buffer.reset(new unsigned char[kPartBytes]);
+  if (!buffer) buffer.reset(new (std::nothrow) unsigned char[kPartBytes]);
+  if (!buffer) throw IoError("not enough memory for a buffer of " + std::to_string(kPartBytes) + " bytes", ENOMEM);
   return buffer.get();
 }
 

@@ -46,7 +46,7 @@ class PartRunner {
   std::vector<Buffer> kept_;
 };
 
-// Makes the buffer where there is none yet.
+// Makes the buffer where there is none yet. IoError where there is no memory.
 unsigned char* need(PartRunner::Buffer& buffer);
 
 }  // namespace ckptio::detail

@@ -4,9 +4,13 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <functional>
+#include <iterator>
 #include <map>
+#include <new>
 #include <tuple>
+#include <unordered_set>
 
 #include "value/replace_storages.h"
 #include "value/tensor_storage.h"
@@ -33,11 +37,12 @@ bool is_laid_out_as(const at::Tensor& target, const at::Tensor& like) {
 
 // Copies into the very same elements as a later one are left out: shared parameters and tied names are read once.
 std::vector<const LoadPlan::TensorCopy*> last_of_each(const std::vector<LoadPlan::TensorCopy>& copies) {
-  using Place = std::tuple<const void*, std::int64_t, std::vector<std::int64_t>, std::vector<std::int64_t>>;
+  using Place =
+      std::tuple<const void*, at::ScalarType, std::int64_t, std::vector<std::int64_t>, std::vector<std::int64_t>>;
   std::map<Place, std::size_t> last;
   const auto place_of = [](const at::Tensor& tensor) {
-    return Place(tensor.storage().unsafeGetStorageImpl(), tensor.storage_offset(), tensor.sizes().vec(),
-                 tensor.strides().vec());
+    return Place(tensor.storage().unsafeGetStorageImpl(), tensor.scalar_type(), tensor.storage_offset(),
+                 tensor.sizes().vec(), tensor.strides().vec());
   };
   for (std::size_t i = 0; i < copies.size(); ++i) {
     if (has_plain_storage(copies[i].target)) last[place_of(copies[i].target)] = i;
@@ -82,14 +87,15 @@ std::vector<bool> find_overlaps(const std::vector<const LoadPlan::TensorCopy*>& 
 
 // Adds to an error's message what it leaves behind.
 template <class Body>
-void telling_that_state_is_lost(Body body) {
-  constexpr const char* kLost = "; the state is restored in part and no longer to be used";
+auto telling(const std::string& what_is_left, Body body) {
   try {
-    body();
+    return body();
   } catch (const IoError& error) {
-    throw IoError(error.what() + std::string(kLost), error.error_number());
+    throw IoError(error.what() + what_is_left, error.error_number());
   } catch (const CorruptError& error) {
-    throw CorruptError(error.what() + std::string(kLost));
+    throw CorruptError(error.what() + what_is_left);
+  } catch (const std::bad_alloc&) {
+    throw IoError("not enough memory" + what_is_left, ENOMEM);
   }
 }
 
@@ -97,7 +103,11 @@ void telling_that_state_is_lost(Body body) {
 
 InPlaceRestore::InPlaceRestore(const StorageReader& reader, const std::shared_ptr<void>& mapped,
                                const LoadOptions& options)
-    : reader_(reader), transactional_(options.transactional), map_location_(options.map_location) {
+    : reader_(reader),
+      transactional_(options.transactional),
+      has_state_(options.state != nullptr),
+      mmap_(options.mmap && !has_state_),
+      map_location_(options.map_location) {
   for (std::size_t i = 0; i < reader_.archive().storages().size(); ++i) {
     if (auto storage = reader_.map(i, mapped)) {
       in_file_[storage->unsafeGetStorageImpl()] = i;
@@ -118,10 +128,28 @@ bool InPlaceRestore::own_storages_of(OpaqueContext& context) {
     storages_[i] = own(storages_[i]);
     found = true;
   }
+  if (found) use_own(context);
+  return found;
+}
+
+bool InPlaceRestore::own_unless_plain(OpaqueContext& context, const Value& value) {
+  bool found = false;
+  Value copy = value;
+  replace_storages(
+      copy, [](const c10::Storage& storage) { return storage; },
+      [&found](const at::Tensor& tensor) {
+        found = true;
+        return tensor;
+      });
   if (!found) return false;
+  for (c10::Storage& storage : storages_) storage = own(storage);
+  use_own(context);
+  return true;
+}
+
+void InPlaceRestore::use_own(OpaqueContext& context) {
   context.storages = storages_;
   context.tensors.clear();
-  return true;
 }
 
 void InPlaceRestore::restrict_to(const Value& value) {
@@ -137,42 +165,47 @@ void InPlaceRestore::restrict_to(const Value& value) {
       [](const at::Tensor& tensor) { return tensor; });
 }
 
-void InPlaceRestore::check() {
-  if (transactional_ && reader_.verifies()) reader_.check(to_check_);
-}
-
-void InPlaceRestore::copy(const std::vector<LoadPlan::TensorCopy>& copies) {
-  const at::NoGradGuard no_grad;
+void InPlaceRestore::check(const std::vector<LoadPlan::TensorCopy>& copies) {
   const auto needed = last_of_each(copies);
   const std::vector<bool> overlaps = find_overlaps(needed);
-  std::vector<StorageRange> ranges;
-  std::vector<const LoadPlan::TensorCopy*> others;
-  std::vector<std::size_t> unchecked;
   for (std::size_t i = 0; i < needed.size(); ++i) {
     const auto& [target, source] = *needed[i];
     const auto range = overlaps[i] ? std::nullopt : range_for(target, source);
     if (range) {
-      ranges.push_back(*range);
+      ranges_.push_back(*range);
     } else {
-      others.push_back(needed[i]);
+      others_.push_back(*needed[i]);
     }
-    if (const auto storage = storage_of(source); storage && !(range && is_whole(*range))) unchecked.push_back(*storage);
   }
-  if (!transactional_ && reader_.verifies()) {
-    std::sort(unchecked.begin(), unchecked.end());
-    unchecked.erase(std::unique(unchecked.begin(), unchecked.end()), unchecked.end());
-    reader_.check(unchecked);
+  if (!reader_.verifies()) return;
+  if (transactional_) return reader_.check(to_check_);
+  std::unordered_set<std::size_t> checked_later;
+  for (const StorageRange& range : ranges_) {
+    if (is_whole(range)) checked_later.insert(range.storage);
   }
-  telling_that_state_is_lost([&] {
-    reader_.read_ranges(ranges, !transactional_);
-    for (const LoadPlan::TensorCopy* each : others) {
-      if (storage_of(each->source)) {
-        copy_pieces(each->target, each->source);
+  std::vector<std::size_t> now;
+  std::copy_if(to_check_.begin(), to_check_.end(), std::back_inserter(now),
+               [&](std::size_t index) { return !checked_later.contains(index); });
+  reader_.check(now);
+}
+
+void InPlaceRestore::copy() {
+  const at::NoGradGuard no_grad;
+  telling("; the state is restored in part and no longer to be used", [&] {
+    reader_.read_ranges(ranges_, !transactional_);
+    for (const LoadPlan::TensorCopy& each : others_) {
+      if (storage_of(each.source)) {
+        copy_pieces(each.target, each.source);
       } else {
-        each->target.copy_(each->source);
+        each.target.copy_(each.source);
       }
     }
   });
+}
+
+Value InPlaceRestore::own_rest(const Value& value) {
+  if (!has_state_) return own(value);
+  return telling("; the state was restored", [&] { return own(value); });
 }
 
 Dict InPlaceRestore::own(const Dict& state) { return std::move(own(Value(state)).mutable_as<Dict>()); }
@@ -192,7 +225,9 @@ c10::Storage InPlaceRestore::own(const c10::Storage& storage) {
   c10::Storage& owned = owned_[found->first];
   if (!owned) {
     const std::size_t index = found->second;
-    owned = map_location_.map(mapped != in_file_.end() ? reader_.read(index) : storage, locations_[index]);
+    const bool is_read = mapped == in_file_.end();
+    if (mmap_ && !is_read && reader_.verifies()) reader_.check({index});
+    owned = map_location_.map(is_read || mmap_ ? storage : reader_.read(index), locations_[index]);
   }
   return owned;
 }

@@ -31,28 +31,38 @@ class InPlaceRestore final : public TensorCopier {
   // need. True if there were any: Values made of it before must be made again.
   bool own_storages_of(OpaqueContext& context);
 
+  // The same with all storages where `value` holds tensors that are not plain ones over them (sparse, quantized, ...).
+  bool own_unless_plain(OpaqueContext& context, const Value& value);
+
   // What `value` does not hold is not checked. Requires: all that will be copied or owned is in it.
   void restrict_to(const Value& value);
 
-  void check() override;
-  void copy(const std::vector<LoadPlan::TensorCopy>& copies) override;
+  void check(const std::vector<LoadPlan::TensorCopy>& copies) override;
+  void copy() override;
   Dict own(const Dict& state) override;
-  Value own(const Value& value);
+  // Of what is left when the state was restored, if there is one.
+  Value own_rest(const Value& value);
 
  private:
+  Value own(const Value& value);
   c10::Storage own(const c10::Storage& storage);
   // The storage of the file that a tensor is of, by its index.
   std::optional<std::size_t> storage_of(const at::Tensor& tensor) const;
   // Where the tensor's elements stand, if they can be read into `target` as they are.
   std::optional<StorageRange> range_for(const at::Tensor& target, const at::Tensor& source) const;
   bool is_whole(const StorageRange& range) const;
+  void use_own(OpaqueContext& context);
   void copy_pieces(const at::Tensor& target, const at::Tensor& source) const;
 
   StorageReader reader_;
-  bool transactional_;
+  const bool transactional_;
+  const bool has_state_;
+  const bool mmap_;  // what own() gives is mapped where it can be
   MapLocation map_location_;
   std::vector<std::string> locations_;  // where the storages were saved from
-  std::vector<std::size_t> to_check_;   // in the first pass
+  std::vector<std::size_t> to_check_;   // all that is mapped and needed
+  std::vector<StorageRange> ranges_;    // of the copies: read where they belong
+  std::vector<LoadPlan::TensorCopy> others_;
   std::vector<c10::Storage> storages_;
   std::unordered_map<const c10::StorageImpl*, std::size_t> in_file_;  // those mapped: their index
   std::unordered_map<const c10::StorageImpl*, std::size_t> read_;     // the others

@@ -68,6 +68,7 @@ class FilePlan {
     record.n_bytes = storage.nbytes();
     if (record.n_bytes == 0) return record;
     if (storage.device().is_cpu()) {
+      detail::require_memory(storage);
       record.data = storage.data();
     } else {
       detail::set_data(record, detail::bytes_of(storage));
@@ -130,17 +131,19 @@ Value load_part(const RandomAccessFile& file, IoEngine& engine, const std::strin
   detail::Archive archive = open_archive(file, path, options);
   detail::InPlaceRestore restore(detail::StorageReader(archive, file, engine, options.verify), file.map(), options);
   const auto context = detail::make_opaque_context(path, archive.take_graph(), restore.storages());
+  const auto filter = options.filter ? detail::asking_once(options.filter) : nullptr;
   const auto make_value = [&] {
     Value value = to_value(context, *context->graph.root);
     detail::release_unneeded(*context, value);
-    if (options.filter) detail::filter_tensors(value, options.filter);
+    if (filter) detail::filter_tensors(value, filter);
     return value;
   };
   Value value = make_value();
-  if (restore.own_storages_of(*context)) value = make_value();  // what unknown objects hold stays with them
-  if (options.filter) restore.restrict_to(value);
+  // What unknown objects hold stays with them.
+  if (restore.own_storages_of(*context) || (filter && restore.own_unless_plain(*context, value))) value = make_value();
+  if (filter) restore.restrict_to(value);
   if (options.state != nullptr) value = detail::load_through(restore, *options.state, value.as<Dict>());
-  return restore.own(value);
+  return restore.own_rest(value);
 }
 
 // Refuses before contents are read.

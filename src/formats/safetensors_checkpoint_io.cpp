@@ -288,7 +288,7 @@ std::optional<Checkpoint> SafetensorsCheckpointIO::load_checkpoint(const std::st
       checkpoint = detail::load_through(restore, *options.state, checkpoint.as<Dict>());
       if (checkpoint.as<Dict>().empty()) return std::nullopt;
     }
-    return restore.own(checkpoint.as<Dict>());
+    return std::move(restore.own_rest(checkpoint).mutable_as<Dict>());
   });
 }
 

@@ -3,14 +3,22 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
 #include <cstring>
+#include <string>
 #include <vector>
+
+#include "ckptio/error.h"
 
 namespace ckptio::detail {
 
 namespace {
+
+// LibTorch copies up to 32,767 elements on the thread that asks, and hands more to its own threads, which are the
+// training's.
+constexpr std::size_t kMostElementsOnCpu = std::size_t{16} << 10;
 
 // As integers of the same size, which every operator takes; some dtypes have next to none.
 at::Tensor as_integers(const at::Tensor& tensor) {
@@ -58,6 +66,13 @@ void copy_elements(const at::Tensor& tensor, std::int64_t begin, std::int64_t en
 // The engine cuts at bytes: the elements at both ends may be there in part.
 void copy_bytes(const at::Tensor& tensor, std::uint64_t begin, unsigned char* destination, std::size_t n_bytes) {
   const c10::NoGradGuard no_grad;
+  const std::size_t n_most = kMostElementsOnCpu * tensor.element_size();
+  if (tensor.is_cpu() && n_bytes > n_most) {
+    for (std::size_t done = 0; done < n_bytes; done += n_most) {
+      copy_bytes(tensor, begin + done, destination + done, std::min(n_most, n_bytes - done));
+    }
+    return;
+  }
   const std::uint64_t item = tensor.element_size(), end = begin + n_bytes;
   const std::uint64_t first = begin / item, last = (end + item - 1) / item;
   if (first * item == begin && last * item == end && reinterpret_cast<std::uintptr_t>(destination) % item == 0) {
@@ -68,13 +83,27 @@ void copy_bytes(const at::Tensor& tensor, std::uint64_t begin, unsigned char* de
   std::memcpy(destination, whole.data() + (begin - first * item), n_bytes);
 }
 
+// What was asked of the device before, by this thread; others fill records on streams of their own.
+void wait_for(const c10::Device& device) {
+  if (device.is_cpu() || !c10::impl::hasDeviceGuardImpl(device.type())) return;
+  c10::impl::VirtualGuardImpl(device.type()).getStream(device).synchronize();
+}
+
 }  // namespace
+
+void require_memory(const c10::Storage& storage) {
+  if (storage.nbytes() == 0 || !storage.device().is_cpu() || storage.data() != nullptr) return;
+  throw ValueError("a tensor of " + std::to_string(storage.nbytes()) +
+                   " bytes has no memory: its elements cannot be saved");
+}
 
 void set_data(WriteRecord& record, const at::Tensor& tensor) {
   at::Tensor plain = tensor.detach();
   const bool is_lazy = plain.is_conj() || plain.is_neg();
   record.n_bytes = static_cast<std::uint64_t>(plain.numel()) * plain.element_size();
   if (record.n_bytes == 0) return;
+  require_memory(tensor.storage());
+  wait_for(tensor.device());
   if (plain.is_cpu() && plain.is_contiguous() && !is_lazy) {
     record.data = plain.const_data_ptr();
     return;

@@ -89,13 +89,13 @@ class LocalWritableFile final : public WritableFile {
   bool can_write_at() const override { return true; }
 
   void write_at(std::uint64_t offset, const void* data, std::size_t n_bytes) override {
-    require_usable();
+    require_usable(/*in_write_at=*/true);
     if (appended_) throw_both_ways();
     if (n_bytes == 0) return;
     try {
       detail::write_fully_at(temp_.fd.get(), offset, data, n_bytes, path_.text);
     } catch (...) {
-      usable_ = false;
+      write_failed_ = true;  // the others go on: each tells the system's error, not that there was one
       throw;
     }
     std::uint64_t end = end_;
@@ -128,8 +128,9 @@ class LocalWritableFile final : public WritableFile {
   }
 
  private:
-  void require_usable() const {
-    if (!usable_) throw IoError("cannot write '" + path_.text + "': an earlier call failed or commit() was called");
+  void require_usable(bool in_write_at = false) const {
+    if (!usable_ || (write_failed_ && !in_write_at))
+      throw IoError("cannot write '" + path_.text + "': an earlier call failed or commit() was called");
   }
 
   [[noreturn]] void throw_both_ways() const {
@@ -153,7 +154,8 @@ class LocalWritableFile final : public WritableFile {
   LocalPath path_;
   bool durable_;
   pid_t owner_;
-  std::atomic<bool> usable_{true};     // false during a call, and for good once one has thrown
+  std::atomic<bool> usable_{true};  // false during a call, and for good once one has thrown
+  std::atomic<bool> write_failed_{false};
   std::atomic<std::uint64_t> end_{0};  // of what write_at() wrote
   bool appended_ = false;
   std::uint64_t reserved_ = 0;

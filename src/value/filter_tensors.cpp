@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "value/filter_tensors.h"
 
+#include <map>
+#include <utility>
 #include <vector>
 
 namespace ckptio::detail {
@@ -54,6 +56,14 @@ class Filter {
 
 void filter_tensors(Value& checkpoint, const std::function<bool(const std::string&)>& filter) {
   Filter(filter).visit(checkpoint, "");
+}
+
+std::function<bool(const std::string& name)> asking_once(std::function<bool(const std::string& name)> filter) {
+  return [filter = std::move(filter), answers = std::map<std::string, bool>()](const std::string& name) mutable {
+    const auto [answer, is_new] = answers.try_emplace(name, false);
+    if (is_new) answer->second = filter(name);
+    return answer->second;
+  };
 }
 
 }  // namespace ckptio::detail

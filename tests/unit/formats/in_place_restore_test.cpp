@@ -69,6 +69,23 @@ void flip_bit(const std::string& path, std::uintmax_t byte) {
   file.put(flipped);
 }
 
+// Damages the one place in the file where the elements of `content` stand.
+void damage(const std::string& path, const at::Tensor& content) {
+  const std::string bytes = test::read_file(LocalStorage(), path);
+  const at::Tensor plain = content.contiguous();
+  const std::string wanted(static_cast<const char*>(plain.const_data_ptr()), plain.nbytes());
+  const std::size_t at = bytes.find(wanted);
+  REQUIRE(at != std::string::npos);
+  REQUIRE(bytes.find(wanted, at + 1) == std::string::npos);
+  flip_bit(path, at + wanted.size() / 2);
+}
+
+struct Counter {
+  int n = 1;
+  Dict state_dict() const { return {{"n", n}}; }
+  void load_state_dict(const Dict& state) { n = state.at("n").as<std::int64_t>(); }
+};
+
 }  // namespace
 
 TEST_CASE("A state is restored from the file into the memory it has", "[python][in_place]") {
@@ -172,6 +189,36 @@ TEST_CASE("In one pass, what is copied on the way is checked before anything cha
   CHECK_THROWS_AS(io.load_checkpoint(folder / "a.ckpt", {.state = &state, .transactional = false}), CorruptError);
   CHECK(live.named_buffers()["a"].count_nonzero().item<std::int64_t>() == 0);
   CHECK(live.named_buffers()["b"].count_nonzero().item<std::int64_t>() == 0);
+}
+
+TEST_CASE("In one pass, what is no tensor's whole content is checked before anything changes", "[python][in_place]") {
+  const TempFolder folder;
+  const std::string path = folder / "a.ckpt";
+  PythonCheckpointIO io;
+  Run saved(1), live(2);
+  Counter counter;
+  live.state.add("counter", counter);
+  const at::Tensor step = torch::full({}, 200.0F), base = torch::rand({1000}), extra = torch::rand({50});
+  Checkpoint checkpoint = saved.copy();
+  checkpoint["counter"] = Dict{{"n", 2}};
+  checkpoint["extra"] = extra;
+  const Dict before = live.copy();
+  at::Tensor damaged;
+  SECTION("an optimizer's step, which becomes a number") {
+    Dict& optimizer_state = checkpoint.at("optimizer").mutable_as<Dict>().at("state").mutable_as<Dict>();
+    optimizer_state.at(0).mutable_as<Dict>()["step"] = damaged = step;
+  }
+  SECTION("a view of a larger storage") {
+    Dict& weights = checkpoint.at("state_dict").mutable_as<Dict>();
+    weights["1.bias"] = base.slice(0, 0, 300);
+    damaged = base.slice(0, 900);
+  }
+  SECTION("what the state has no name for") { damaged = extra; }
+  io.save_checkpoint(checkpoint, path);
+  damage(path, damaged);
+  CHECK_THROWS_AS(io.load_checkpoint(path, {.state = &live.state, .transactional = false}), CorruptError);
+  CHECK(live.copy() == before);
+  CHECK(counter.n == 1);
 }
 
 TEST_CASE("Tensors that overlap in memory are restored in their order", "[python][in_place]") {

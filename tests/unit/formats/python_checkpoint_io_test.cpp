@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ckptio/formats/python_checkpoint_io.h"
 
+#include <sys/wait.h>
 #include <torch/torch.h>
+#include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 
 #include "ckptio/formats/safetensors_checkpoint_io.h"
 #include "ckptio/formats/torch_checkpoint_io.h"
@@ -325,6 +328,90 @@ TEST_CASE("A part costs the bytes of that part and the directory", "[python]") {
     CHECK(storage->counts().bytes_read < 400'000 + 55 * 4096 + 70'000);
   }
 }
+
+TEST_CASE("A filter changes nothing of how tensors are loaded", "[python]") {
+  const test::TempFolder folder;
+  const std::string path = folder / "x.ckpt";
+  PythonCheckpointIO io;
+  const auto all = [](const std::string&) { return true; };
+  const at::Tensor values = torch::rand({500});
+  io.save_checkpoint({{"sparse", torch::sparse_coo_tensor(torch::arange(500).unsqueeze(0), values, {500})},
+                      {"dense", torch::rand({300})}},
+                     path);
+  const Checkpoint meta = io.load_checkpoint(path, {.map_location = "meta", .filter = all}).value();
+  CHECK(meta.at("sparse").as<at::Tensor>().is_meta());
+  CHECK(meta.at("dense").as<at::Tensor>().is_meta());
+  const auto n_mappings = [&path] {
+    std::ifstream maps("/proc/self/maps");
+    int n = 0;
+    for (std::string line; std::getline(maps, line);) n += line.ends_with(path) ? 1 : 0;
+    return n;
+  };
+  {
+    const Checkpoint mapped = io.load_checkpoint(path, {.mmap = true, .filter = all}).value();
+    CHECK(mapped == io.load_checkpoint(path));
+#ifdef __linux__
+    CHECK(n_mappings() == 1);
+#endif
+  }
+  LocalStorage storage;
+  std::string bytes = test::read_file(storage, path);
+  const std::size_t at = bytes.find(std::string(static_cast<const char*>(values.const_data_ptr()), values.nbytes()));
+  REQUIRE(at != std::string::npos);
+  bytes[at + 100] ^= 1;
+  test::write_file(storage, path, bytes);
+  for (const bool mmap : {false, true}) {
+    CHECK_THROWS_AS(io.load_checkpoint(path, {.mmap = mmap}), CorruptError);
+    CHECK_THROWS_AS(io.load_checkpoint(path, {.mmap = mmap, .filter = all}), CorruptError);
+  }
+}
+
+TEST_CASE("A tensor that has a size and no memory is refused", "[python]") {
+  const auto storage = std::make_shared<MemoryStorage>();
+  PythonCheckpointIO io(storage);
+  const Checkpoint checkpoint{{"zeros", torch::_efficientzerotensor({4})}};
+  CHECK_THROWS_AS(io.save_checkpoint(checkpoint, "x"), ValueError);
+  CHECK_FALSE(storage->exists("x"));
+}
+
+#ifdef __linux__
+TEST_CASE("Tensors with other strides are written without LibTorch's threads", "[python]") {
+  const auto n_threads = [] {
+    const std::filesystem::directory_iterator tasks("/proc/self/task");
+    return std::distance(begin(tasks), end(tasks));
+  };
+  const int before = at::get_num_threads();
+  at::set_num_threads(4);
+  const Checkpoint checkpoint{{"t", torch::rand({3000, 3000}).t()}};
+  (void)checkpoint.at("t").as<at::Tensor>().contiguous();  // starts those of this thread
+  const auto n_others = n_threads();
+  PythonCheckpointIO io({.storage = std::make_shared<MemoryStorage>(), .n_threads = 3});
+  io.save_checkpoint(checkpoint, "x");
+  CHECK(n_threads() <= n_others + 2);
+  CHECK(io.load_checkpoint("x") == checkpoint);
+  at::set_num_threads(before);
+}
+
+TEST_CASE("A process that was forked off saves, loads and ends", "[python]") {
+  const test::TempFolder folder;
+  PythonCheckpointIO io({.n_threads = 3});
+  const Checkpoint checkpoint{{"t", torch::rand({3'000'000})}};
+  io.save_checkpoint(checkpoint, folder / "x.ckpt");
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    ::alarm(60);
+    io.save_checkpoint(checkpoint, folder / "y.ckpt");
+    const bool is_same = io.load_checkpoint(folder / "y.ckpt")->at("t").as<at::Tensor>().nbytes() == 12'000'000;
+    io.teardown();
+    ::_exit(is_same ? 0 : 1);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+  CHECK(io.load_checkpoint(folder / "y.ckpt") == checkpoint);
+}
+#endif
 
 TEST_CASE("A part of a state is restored, and damage elsewhere does not matter", "[python][in_place]") {
   const test::TempFolder folder;
