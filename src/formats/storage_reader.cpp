@@ -2,12 +2,11 @@
 #include "formats/storage_reader.h"
 
 #include <ATen/ATen.h>
-#include <c10/core/CPUAllocator.h>
 
 #include <algorithm>
 #include <cerrno>
 
-#include "async/huge_pages.h"
+#include "formats/new_storage.h"
 
 namespace ckptio::detail {
 
@@ -27,11 +26,7 @@ c10::Storage make_storage(const Archive& archive, const StorageRecord& record) {
   const auto n_bytes = static_cast<std::size_t>(record.n_bytes);
   if (n_bytes != record.n_bytes) throw_no_memory(archive, record);
   try {
-    c10::Allocator* allocator = c10::GetCPUAllocator();
-    c10::Storage storage(c10::Storage::use_byte_size_t(), n_bytes, allocator->allocate(n_bytes), allocator,
-                         /*resizable=*/true);
-    ask_for_huge_pages(storage.mutable_data(), n_bytes);
-    return storage;
+    return make_cpu_storage(n_bytes);
   } catch (const std::exception&) {  // c10::Error or bad_alloc
     throw_no_memory(archive, record);
   }

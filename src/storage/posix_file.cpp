@@ -126,6 +126,15 @@ std::size_t read_fully(int fd, std::uint64_t offset, void* destination, std::siz
   return n_done;
 }
 
+void start_flush(int fd, std::uint64_t offset, std::uint64_t n_bytes) noexcept {
+#ifdef __linux__
+  // What goes wrong on the way is kept for sync_file().
+  (void)::sync_file_range(fd, static_cast<off64_t>(offset), static_cast<off64_t>(n_bytes), SYNC_FILE_RANGE_WRITE);
+#else
+  (void)fd, (void)offset, (void)n_bytes;
+#endif
+}
+
 void sync_file(int fd, const std::string& path) {
 #ifdef F_FULLFSYNC
   // On macOS fsync() hands the bytes to the drive, which may keep them in its cache over a power cut; this empties

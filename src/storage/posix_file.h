@@ -59,6 +59,9 @@ void reserve_room(int fd, std::uint64_t n_bytes, const std::string& path);
 // Reads up to `n_bytes` at `offset`; returns fewer only at the end of the file.
 std::size_t read_fully(int fd, std::uint64_t offset, void* destination, std::size_t n_bytes, const std::string& path);
 
+// Has the system begin to write these bytes of the file to the disk, if it is willing to, and waits for nothing.
+void start_flush(int fd, std::uint64_t offset, std::uint64_t n_bytes) noexcept;
+
 // Waits until the file's bytes are on the disk.
 void sync_file(int fd, const std::string& path);
 
