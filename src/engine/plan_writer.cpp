@@ -8,6 +8,12 @@
 
 namespace ckptio::detail {
 
+namespace {
+
+std::size_t part_of(std::uint64_t offset) { return static_cast<std::size_t>(offset / kPartBytes); }
+
+}  // namespace
+
 // The bytes of one part: those gathered and not yet written end at `at`.
 class PlanWriter::Run {
  public:
@@ -31,6 +37,12 @@ class PlanWriter::Run {
     at_ += n_bytes;
   }
 
+  // Bytes of the part that are written by others.
+  void skip(std::size_t n_bytes) {
+    flush();
+    at_ += n_bytes;
+  }
+
   void flush() {
     if (n_gathered_ > 0) writer_.put(at_ - n_gathered_, buffer_.get(), n_gathered_);
     n_gathered_ = 0;
@@ -48,7 +60,19 @@ PlanWriter::PlanWriter(WritableFile& file, const WritePlan& plan)
       plan_(plan),
       in_order_(!file.can_write_at()),
       records_end_(plan.records.empty() ? 0 : plan.records.back().end_offset),
-      crcs_(plan.records.size()) {}
+      crcs_(plan.records.size()),
+      n_pieces_left_(plan.records.size()) {
+  for (std::size_t i = 0; i < plan.records.size(); ++i) {
+    const WriteRecord& record = plan.records[i];
+    if (!is_split(record)) continue;
+    n_pieces_left_[i] =
+        static_cast<std::uint32_t>(part_of(record.data_offset + record.n_bytes - 1) - part_of(record.data_offset) + 1);
+  }
+}
+
+bool PlanWriter::is_split(const WriteRecord& record) const {
+  return !in_order_ && record.n_bytes > 0 && part_of(record.data_offset) != part_of(record.end_offset - 1);
+}
 
 void PlanWriter::run(PartRunner& runner) {
   file_.reserve(plan_.file_size);
@@ -59,7 +83,6 @@ void PlanWriter::run(PartRunner& runner) {
     for (std::size_t part = 0; part < n_parts; ++part) write_part(part, buffer);
   } else {
     runner.run(n_parts, [this](std::size_t part, PartRunner::Buffer& buffer) { write_part(part, buffer); });
-    join_crcs();
   }
   write_end();
 }
@@ -73,7 +96,7 @@ void PlanWriter::write_part(std::size_t part, PartRunner::Buffer& buffer) {
     const auto index = static_cast<std::size_t>(record - plan_.records.begin());
     add_head(run, index);
     add_data(run, index, results_[part]);
-    add_tail(run, index, results_[part]);
+    add_tail(run, index);
   }
   run.flush();
 }
@@ -111,44 +134,36 @@ void PlanWriter::add_data(Run& run, std::size_t index, PartResult& result) {
     }
     at += n_now;
   }
-  const bool is_whole = begin == record.data_offset && end == data_end;
-  if (in_order_ || is_whole) {
+  if (!is_split(record)) {
     crcs_[index] = crc;
-  } else {
-    result.pieces[result.n_pieces++] = {index, end - begin, crc};
+    return;
   }
+  result.pieces[result.n_pieces++] = {index, crc, end - begin};
+  if (n_pieces_left_[index].fetch_sub(1, std::memory_order_acq_rel) == 1) finish_split(index);
 }
 
-void PlanWriter::add_tail(Run& run, std::size_t index, PartResult& result) const {
+void PlanWriter::add_tail(Run& run, std::size_t index) const {
   const WriteRecord& record = plan_.records[index];
   const std::uint64_t tail_offset = record.data_offset + record.n_bytes;
   const std::uint64_t from = std::max(run.begin, tail_offset), to = std::min(run.end, record.end_offset);
   if (from >= to) return;
-  unsigned char* room = run.add(to - from);
-  if (!in_order_ && record.n_bytes > 0 && record.data_offset < run.begin) {
-    result.tail_is_missing = true;
-    result.record_of_tail = index;
-    std::memset(room, 0, to - from);
-    return;
-  }
+  if (is_split(record)) return run.skip(to - from);
   const std::string tail = plan_.tail(index, crcs_[index]);
-  std::memcpy(room, tail.data() + (from - tail_offset), to - from);
+  std::memcpy(run.add(to - from), tail.data() + (from - tail_offset), to - from);
 }
 
-void PlanWriter::join_crcs() {
+void PlanWriter::finish_split(std::size_t index) {
   if (!plan_.tail) return;
-  for (const PartResult& result : results_) {
-    for (std::size_t i = 0; i < result.n_pieces; ++i) {
-      const Piece& piece = result.pieces[i];
-      crcs_[piece.record] = crc32_combine(crcs_[piece.record], piece.crc, piece.n_bytes);
+  const WriteRecord& record = plan_.records[index];
+  const std::uint64_t tail_offset = record.data_offset + record.n_bytes;
+  for (std::size_t part = part_of(record.data_offset); part <= part_of(tail_offset - 1); ++part) {
+    for (std::size_t i = 0; i < results_[part].n_pieces; ++i) {
+      const Piece& piece = results_[part].pieces[i];
+      if (piece.record == index) crcs_[index] = crc32_combine(crcs_[index], piece.crc, piece.n_bytes);
     }
   }
-  for (const PartResult& result : results_) {
-    if (!result.tail_is_missing) continue;
-    const WriteRecord& record = plan_.records[result.record_of_tail];
-    const std::string tail = plan_.tail(result.record_of_tail, crcs_[result.record_of_tail]);
-    put(record.data_offset + record.n_bytes, tail.data(), tail.size());
-  }
+  const std::string tail = plan_.tail(index, crcs_[index]);
+  if (!tail.empty()) put(tail_offset, tail.data(), tail.size());
 }
 
 void PlanWriter::write_end() {

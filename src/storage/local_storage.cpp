@@ -49,7 +49,7 @@ using detail::throw_io_error;
 constexpr std::size_t kBufferBytes = std::size_t{1} << 20;
 
 // What is to be durable begins its way to the disk each time that so much was written, beside what is written next: the
-// flush at the end then waits for the rest alone. Measured against 512 KiB, which the disk is slower with.
+// flush at the end then waits for the rest alone. 512 KiB are slower; so is to stay some of these behind the writers.
 constexpr std::uint64_t kFlushBytes = std::uint64_t{4} << 20;
 
 [[noreturn]] void throw_short(const std::string& path, std::uint64_t offset, std::uint64_t n_bytes,

@@ -59,6 +59,8 @@ class Descriptor {
     return done;
   }
 
+  void reserve(std::size_t n_bytes) const { (void)::fallocate(get(), 0, 0, static_cast<::off_t>(n_bytes)); }
+
   void flush() const {
     if (::fdatasync(fd_) != 0) throw_system_error("fdatasync");
   }
@@ -107,6 +109,7 @@ std::size_t total(const std::vector<Bytes>& content) {
 void write_directly(const std::string& path, std::size_t n_bytes, std::size_t n_threads) {
   const Descriptor file(path, O_WRONLY | O_CREAT | O_TRUNC | O_DIRECT);
   const Memory memory(kPartBytes);
+  file.reserve(n_bytes);
   in_parallel((n_bytes + kPartBytes - 1) / kPartBytes, n_threads, [&](std::size_t part) {
     const std::size_t n_now = std::min(kPartBytes, n_bytes - part * kPartBytes);
     file.write(memory.bytes().data, (n_now + kBlockBytes - 1) / kBlockBytes * kBlockBytes, part * kPartBytes);
@@ -138,6 +141,7 @@ Memory::~Memory() {
 void write_file(const std::string& path, const std::vector<Bytes>& content, std::size_t n_threads, Flush flush) {
   if (flush == Flush::direct) return write_directly(path, total(content), n_threads);
   const Descriptor file(path, O_WRONLY | O_CREAT | O_TRUNC);
+  file.reserve(total(content));
   const std::vector<Piece> pieces = cut(content);
   in_parallel(pieces.size(), n_threads,
               [&](std::size_t i) { file.write(pieces[i].bytes.data, pieces[i].bytes.n_bytes, pieces[i].offset); });

@@ -32,9 +32,10 @@ class Memory {
   Bytes bytes_;
 };
 
-// How a write is made to survive a power cut.
-enum class Flush : std::uint8_t { none, fdatasync, direct };  // direct: O_DIRECT from aligned memory, and fdatasync
+// How a write is made to survive a power cut. direct: O_DIRECT from aligned memory, and fdatasync.
+enum class Flush : std::uint8_t { none, fdatasync, direct };
 
+// The file's room is set aside before.
 void write_file(const std::string& path, const std::vector<Bytes>& content, std::size_t n_threads, Flush flush);
 
 enum class ReadInto : std::uint8_t { memory, memory_and_check, check_only };
