@@ -7,6 +7,8 @@
 
 namespace ckptio {
 
+void CheckpointIO::reserve(const Checkpoint& /*checkpoint*/) {}
+
 SaveFuture CheckpointIO::async_save_checkpoint(const Checkpoint& checkpoint, const std::string& path,
                                                const std::optional<Dict>& storage_options) {
   const auto progress = std::make_shared<detail::SaveProgress>(path);

@@ -16,6 +16,7 @@
 // tests/package holds a complete one. The names and their meaning are Lightning's.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -43,9 +44,24 @@ struct LoadOptions {
 
   // True: tensors that will be on the CPU are not read but mapped from the file, where format and storage can do that
   // (PythonCheckpointIO, SafetensorsCheckpointIO; LocalStorage): their bytes come from the disk when they are first
-  // touched, and changes to them stay in memory. Their contents are not checked against checksums then, and the file
-  // must not be shortened by others while they live. Formats that cannot map ignore it.
+  // touched, and changes to them stay in memory. The file must not be shortened by others while they live. Unless
+  // `verify` is false it is read once, to be checked. Formats that cannot map ignore it.
   bool mmap = false;
+
+  // False: tensors' contents are not compared with the file's checksums (PythonCheckpointIO). Mapping a file costs the
+  // same whatever its size then. Damage to them goes unseen; structure and bounds are checked all the same.
+  bool verify = true;
+
+  // False: a restore into `state` reads contents once, and checks them as it writes them (PythonCheckpointIO,
+  // SafetensorsCheckpointIO). It is faster, but damage may be found when the state has changed: the CorruptError then
+  // says that the state is no longer to be used. Names, shapes and dtypes are compared before anything changes.
+  bool transactional = true;
+
+  // Which tensors to load; empty: all. Asked once for each by its name, keys and indices joined by dots:
+  // "state_dict.fc.weight". Those to which it says false are missing from dicts, and None in lists and tuples, also for
+  // `state`. PythonCheckpointIO and SafetensorsCheckpointIO read and check the bytes of the others alone where the
+  // storage can map files (LocalStorage), TorchCheckpointIO all. Tensors within an Opaque are always there.
+  std::function<bool(const std::string& name)> filter{};
 };
 
 // Threads: unless a subclass says otherwise, one thread at a time per object.
@@ -68,7 +84,8 @@ class CheckpointIO {
   // Loads the checkpoint at `path`. Returns what the caller must still apply: all of it from a plugin that does not
   // restore in place, or nullopt if all of it was restored into options.state.
   // Errors: NotFoundError "Checkpoint file not found: PATH"; CorruptError; UnsafeError; UnsupportedError;
-  // MismatchError if it doesn't fit options.state. On any of them options.state is as it was.
+  // MismatchError if it doesn't fit options.state. On any of them options.state is as it was, but for an IoError that
+  // says otherwise and for what options.transactional allows.
   virtual std::optional<Checkpoint> load_checkpoint(const std::string& path, const LoadOptions& options = {}) = 0;
 
   // Removes the checkpoint at `path`, a folder with all that is in it. Nothing there is not an error.
@@ -86,6 +103,11 @@ class CheckpointIO {
 
   // True if async_save_checkpoint returns before the checkpoint is Staged. The default implementation says false.
   virtual bool saves_asynchronously() const { return false; }
+
+  // Says that checkpoints with tensors like those of this one will be saved, so that memory for them can be made ready
+  // in the background. Reads no tensor. The Trainer calls it as a fit starts, and once the optimizers have made their
+  // state. The default implementation does nothing.
+  virtual void reserve(const Checkpoint& checkpoint);
 
   // Finishes what is pending and lets go of resources; the Trainer calls it after each run, failed ones too. The
   // plugin may be used again afterwards. The default implementation does nothing.

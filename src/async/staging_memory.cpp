@@ -10,16 +10,16 @@
 #include <string>
 #include <system_error>
 
+#include "async/huge_pages.h"
 #include "ckptio/error.h"
 
 namespace ckptio::detail {
 
 namespace {
 
-constexpr std::size_t kPageBytes = 4096;                      // the smallest there are
-constexpr std::size_t kHugePageBytes = std::size_t{2} << 20;  // one fault instead of 512
-constexpr std::size_t kPartBytes = std::size_t{4} << 20;      // of a copy, for one thread at a time
-constexpr std::size_t kMaxBytes = std::size_t{1} << 62;       // so that rounding up cannot overflow
+constexpr std::size_t kPageBytes = 4096;                  // the smallest there are
+constexpr std::size_t kPartBytes = std::size_t{4} << 20;  // of a copy, for one thread at a time
+constexpr std::size_t kMaxBytes = std::size_t{1} << 62;   // so that rounding up cannot overflow
 
 [[noreturn]] void throw_no_memory(std::size_t n_bytes, int error_number) {
   throw IoError("cannot get " + std::to_string(n_bytes) +
@@ -56,9 +56,7 @@ void StagingBuffer::grow(std::size_t n_bytes) {
     data_ = static_cast<char*>(mapped);
     capacity_ = capacity;
   }
-#ifdef MADV_HUGEPAGE
-  if (capacity_ >= kHugePageBytes) ::madvise(data_, capacity_, MADV_HUGEPAGE);  // a wish: without it is slower only
-#endif
+  ask_for_huge_pages(data_, capacity_);
 }
 
 StagingMemory::StagingMemory(std::size_t max_kept) : max_kept_(max_kept) { kept_.reserve(max_kept); }

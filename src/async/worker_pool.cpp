@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "async/worker_pool.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -48,7 +50,18 @@ WorkerPool::WorkerPool(std::size_t n_threads)
 
 WorkerPool::~WorkerPool() { stop(); }
 
+// A child process that came out of a fork() has copies of the parent's threads' handles and no such threads: they can
+// be neither joined nor destroyed.
+void WorkerPool::leave_to_parent() {
+  if (threads_.empty() || process_ == ::getpid()) return;
+  static_cast<void>(new std::vector<std::thread>(std::move(threads_)));
+  threads_.clear();
+  static_cast<void>(work_.release());
+  work_ = std::make_unique<Work>();
+}
+
 void WorkerPool::start() {
+  process_ = ::getpid();
   while (threads_.size() + 1 < n_threads_) {
     threads_.push_back(start_thread("ckptio-copy", [work = work_.get(), seen = work_->round] { work->help(seen); }));
   }
@@ -59,6 +72,7 @@ void WorkerPool::run(std::size_t n_parts, const std::function<void(std::size_t)>
     for (std::size_t i = 0; i < n_parts; ++i) part(i);
     return;
   }
+  leave_to_parent();
   start();
   {
     const std::scoped_lock lock(work_->mutex);
@@ -75,6 +89,7 @@ void WorkerPool::run(std::size_t n_parts, const std::function<void(std::size_t)>
 }
 
 void WorkerPool::stop() {
+  leave_to_parent();
   {
     const std::scoped_lock lock(work_->mutex);
     work_->is_last = true;

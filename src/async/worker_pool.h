@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // WorkerPool: a few threads that share one piece of work. Our own, so that LibTorch's stay with the training.
 //
-// Threads: one at a time.
+// Threads: one at a time. In a process that was forked off, threads are started anew.
 #pragma once
 
 #include <cstddef>
@@ -30,8 +30,10 @@ class WorkerPool {
  private:
   struct Work;
   void start();
+  void leave_to_parent();
 
   const std::size_t n_threads_;
+  int process_ = 0;  // that the threads are of
   std::unique_ptr<Work> work_;
   std::vector<std::thread> threads_;
 };

@@ -93,31 +93,41 @@ std::optional<ArchiveFormat> sniff_format(const ByteSource& source) {
 }
 
 Archive Archive::open(ByteSource source) {
+  if (looks_like_zip(source)) {
+    auto zip = std::make_unique<ZipReader>(source);
+    const ArchiveFormat format = format_of_zip(*zip);
+    return open_zip(std::move(source), format, std::move(zip));
+  }
   const std::optional<ArchiveFormat> format = sniff_format(source);
   if (!format) throw_unknown(source);
   return open(std::move(source), *format);
 }
 
-Archive Archive::open(ByteSource source, ArchiveFormat format) {
+Archive Archive::open_zip(ByteSource source, ArchiveFormat format, std::unique_ptr<ZipReader> zip) {
   Archive archive;
   archive.source_ = std::move(source);
   archive.format_ = format;
-  switch (format) {
-    case ArchiveFormat::python:
-    case ArchiveFormat::libtorch:
-      archive.zip_ = std::make_unique<ZipReader>(archive.source_);
-      archive.contents_ =
-          format == ArchiveFormat::python ? read_python_file(*archive.zip_) : read_libtorch_file(*archive.zip_);
-      break;
-    case ArchiveFormat::python_legacy:
-      archive.contents_ = read_legacy_file(archive.source_);
-      break;
-    case ArchiveFormat::safetensors: {
-      SafetensorsFile file = read_safetensors(archive.source_);
-      archive.contents_.graph = std::move(file.graph);
-      archive.contents_.storages = std::move(file.storages);
-      if (file.metadata) archive.contents_.metadata = std::move(*file.metadata);
-    }
+  archive.zip_ = std::move(zip);
+  archive.contents_ =
+      format == ArchiveFormat::python ? read_python_file(*archive.zip_) : read_libtorch_file(*archive.zip_);
+  return archive;
+}
+
+Archive Archive::open(ByteSource source, ArchiveFormat format) {
+  if (format == ArchiveFormat::python || format == ArchiveFormat::libtorch) {
+    auto zip = std::make_unique<ZipReader>(source);
+    return open_zip(std::move(source), format, std::move(zip));
+  }
+  Archive archive;
+  archive.source_ = std::move(source);
+  archive.format_ = format;
+  if (format == ArchiveFormat::python_legacy) {
+    archive.contents_ = read_legacy_file(archive.source_);
+  } else {
+    SafetensorsFile file = read_safetensors(archive.source_);
+    archive.contents_.graph = std::move(file.graph);
+    archive.contents_.storages = std::move(file.storages);
+    if (file.metadata) archive.contents_.metadata = std::move(*file.metadata);
   }
   return archive;
 }
@@ -151,6 +161,11 @@ void Archive::read_storage_pieces(std::size_t index, const Piece& use) const {
     source_.read_at(storage.data_offset + done, read.data(), read.size());
     use_swapped(read.data(), read.size());
   }
+}
+
+void Archive::check_crc(std::size_t index, std::uint32_t found) const {
+  const StorageRecord& storage = storages().at(index);
+  if (storage.zip_record >= 0) zip_->check_crc(zip_->records()[static_cast<std::size_t>(storage.zip_record)], found);
 }
 
 bool Archive::verify_storage(std::size_t index) const {

@@ -97,11 +97,15 @@ class Archive {
   using Piece = std::function<void(const void* data, std::size_t n_bytes)>;
   void read_storage_pieces(std::size_t index, const Piece& use) const;
 
+  // CorruptError unless `found`, the CRC-32 of the storage's bytes as the caller read them, is what it must be.
+  void check_crc(std::size_t index, std::uint32_t found) const;
+
   // Checks the content as read_storage does, with a few MB of memory. False where there was nothing to check against.
   bool verify_storage(std::size_t index) const;
 
  private:
   Archive() = default;
+  static Archive open_zip(ByteSource source, ArchiveFormat format, std::unique_ptr<ZipReader> zip);
   ByteSource source_;
   ArchiveFormat format_ = ArchiveFormat::python;
   std::unique_ptr<ZipReader> zip_;

@@ -69,11 +69,13 @@ class ZipReader {
   // CRC to check against: PyTorch writes 0 when told not to compute it (`compute_crc32`), so 0 never contradicts.
   bool verify(const ZipRecord& record) const;
 
+  // CorruptError unless `found`, the CRC of the content as the caller read it, is the record's, or that has none.
+  void check_crc(const ZipRecord& record, std::uint32_t found) const;
+
   // All records. Returns false where any had no CRC.
   bool verify_all() const;
 
  private:
-  void check_crc(const ZipRecord& record, std::uint32_t found) const;
   void build_index();
 
   ByteSource source_;

@@ -91,6 +91,8 @@ bool WrappingCheckpointIO::requires_state_on_load() const { return wrapped().req
 
 bool WrappingCheckpointIO::saves_asynchronously() const { return wrapped().saves_asynchronously(); }
 
+void WrappingCheckpointIO::reserve(const Checkpoint& checkpoint) { wrapped().reserve(checkpoint); }
+
 void WrappingCheckpointIO::teardown() {
   if (checkpoint_io_) checkpoint_io_->teardown();
 }

@@ -13,9 +13,11 @@ namespace ckptio::detail {
 
 namespace {
 
-// What is read ahead at once, and up to which size ranges are taken from there: small enough not to matter beside a
-// checkpoint, large enough that thousands of small tensors cost a few calls.
-constexpr std::size_t kAheadBytes = std::size_t{1} << 20;
+// What is read ahead at once: a page where readers jump, twice as much each time that they go on where they were, so
+// that thousands of small records cost a few calls, and one of many large ones costs no more than its header.
+constexpr std::size_t kLeastAheadBytes = std::size_t{4} << 10;
+constexpr std::size_t kMostAheadBytes = std::size_t{1} << 20;
+// Larger ranges are not taken from there.
 constexpr std::size_t kSmallBytes = std::size_t{128} << 10;
 
 class ReadAhead {
@@ -25,14 +27,18 @@ class ReadAhead {
   void read(std::uint64_t offset, void* destination, std::size_t n_bytes) {
     if (n_bytes >= kSmallBytes) return file_.read_at(offset, destination, n_bytes);
     if (n_bytes == 0) return;
-    if (offset < begin_ || offset - begin_ > bytes_.size() || n_bytes > bytes_.size() - (offset - begin_)) fill(offset);
+    if (offset < begin_ || offset - begin_ > bytes_.size() || n_bytes > bytes_.size() - (offset - begin_)) {
+      fill(offset, n_bytes);
+    }
     std::memcpy(destination, bytes_.data() + (offset - begin_), n_bytes);
   }
 
  private:
-  void fill(std::uint64_t offset) {
-    const std::uint64_t n_left = size_ - offset;
-    const std::size_t n_bytes = static_cast<std::size_t>(std::min<std::uint64_t>(n_left, kAheadBytes));
+  void fill(std::uint64_t offset, std::size_t n_wanted) {
+    const std::uint64_t n_left = size_ - offset, end = begin_ + bytes_.size();
+    const bool goes_on = offset >= begin_ && offset <= end + kLeastAheadBytes;
+    n_ahead_ = goes_on ? std::min(2 * n_ahead_, kMostAheadBytes) : kLeastAheadBytes;
+    const auto n_bytes = static_cast<std::size_t>(std::min<std::uint64_t>(n_left, std::max(n_ahead_, n_wanted)));
     bytes_.clear();  // holds nothing if the file throws
     std::vector<unsigned char> bytes(n_bytes);
     file_.read_at(offset, bytes.data(), n_bytes);
@@ -43,6 +49,7 @@ class ReadAhead {
   const RandomAccessFile& file_;
   std::uint64_t size_;
   std::uint64_t begin_ = 0;
+  std::size_t n_ahead_ = kLeastAheadBytes;
   std::vector<unsigned char> bytes_;
 };
 
@@ -66,6 +73,12 @@ ByteSource source_of(const RandomAccessFile& file, const std::string& path) {
 void commit(WritableFile& file) {
   signal_written();
   file.commit();
+}
+
+void refuse_map_location_of_state(const LoadOptions& options, const std::string& path) {
+  if (options.state == nullptr || options.map_location.is_none()) return;
+  throw TypeError("load '" + path +
+                  "': with `state`, tensors go to the devices of the live ones; `map_location` says nothing then");
 }
 
 void refuse_storage_options(const std::optional<Dict>& storage_options, const std::type_info& plugin) {

@@ -7,8 +7,8 @@
 #include <string>
 #include <typeinfo>
 
+#include "ckptio/checkpoint_io.h"
 #include "ckptio/storage/storage_backend.h"
-#include "ckptio/value.h"
 #include "codec/byte_source.h"
 
 namespace ckptio::detail {
@@ -22,6 +22,9 @@ ByteSource source_of(const RandomAccessFile& file, const std::string& path);
 
 // Commits what was written, after telling whoever times the save that only this is left.
 void commit(WritableFile& file);
+
+// TypeError where `state` and `map_location` are given: tensors go where the live ones are.
+void refuse_map_location_of_state(const LoadOptions& options, const std::string& path);
 
 // Lightning's TypeError if any are given. `plugin`: typeid(*this).
 void refuse_storage_options(const std::optional<Dict>& storage_options, const std::type_info& plugin);

@@ -4,10 +4,14 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <functional>
+#include <iterator>
 #include <map>
+#include <new>
 #include <tuple>
+#include <unordered_set>
 
-#include "formats/archive_storages.h"
 #include "value/replace_storages.h"
 #include "value/tensor_storage.h"
 
@@ -33,11 +37,12 @@ bool is_laid_out_as(const at::Tensor& target, const at::Tensor& like) {
 
 // Copies into the very same elements as a later one are left out: shared parameters and tied names are read once.
 std::vector<const LoadPlan::TensorCopy*> last_of_each(const std::vector<LoadPlan::TensorCopy>& copies) {
-  using Place = std::tuple<const void*, std::int64_t, std::vector<std::int64_t>, std::vector<std::int64_t>>;
+  using Place =
+      std::tuple<const void*, at::ScalarType, std::int64_t, std::vector<std::int64_t>, std::vector<std::int64_t>>;
   std::map<Place, std::size_t> last;
   const auto place_of = [](const at::Tensor& tensor) {
-    return Place(tensor.storage().unsafeGetStorageImpl(), tensor.storage_offset(), tensor.sizes().vec(),
-                 tensor.strides().vec());
+    return Place(tensor.storage().unsafeGetStorageImpl(), tensor.scalar_type(), tensor.storage_offset(),
+                 tensor.sizes().vec(), tensor.strides().vec());
   };
   for (std::size_t i = 0; i < copies.size(); ++i) {
     if (has_plain_storage(copies[i].target)) last[place_of(copies[i].target)] = i;
@@ -50,17 +55,69 @@ std::vector<const LoadPlan::TensorCopy*> last_of_each(const std::vector<LoadPlan
   return result;
 }
 
+// The bytes between a tensor's first and last element, on the CPU.
+struct Extent {
+  const char* begin = nullptr;
+  const char* end = nullptr;
+};
+
+Extent extent_of(const at::Tensor& tensor) {
+  if (!tensor.is_cpu() || !has_plain_storage(tensor) || tensor.numel() == 0) return {};
+  std::int64_t last = 0;
+  for (std::int64_t dim = 0; dim < tensor.dim(); ++dim) last += (tensor.size(dim) - 1) * tensor.stride(dim);
+  const auto* begin = static_cast<const char*>(tensor.const_data_ptr());
+  return {begin, begin + (last + 1) * static_cast<std::int64_t>(tensor.element_size())};
+}
+
+// For each copy, whether another one writes between its first and last byte: then their order matters.
+std::vector<bool> find_overlaps(const std::vector<const LoadPlan::TensorCopy*>& copies) {
+  std::vector<std::pair<Extent, std::size_t>> extents;
+  for (std::size_t i = 0; i < copies.size(); ++i) extents.emplace_back(extent_of(copies[i]->target), i);
+  std::sort(extents.begin(), extents.end(),
+            [](const auto& a, const auto& b) { return std::less<>()(a.first.begin, b.first.begin); });
+  std::vector<bool> overlaps(copies.size());
+  std::pair<Extent, std::size_t> farthest{};
+  for (const auto& [extent, index] : extents) {
+    if (extent.begin == extent.end) continue;
+    if (std::less<>()(extent.begin, farthest.first.end)) overlaps[index] = overlaps[farthest.second] = true;
+    if (std::less<>()(farthest.first.end, extent.end)) farthest = {extent, index};
+  }
+  return overlaps;
+}
+
+// Adds to an error's message what it leaves behind.
+template <class Body>
+auto telling(const std::string& what_is_left, Body body) {
+  try {
+    return body();
+  } catch (const IoError& error) {
+    throw IoError(error.what() + what_is_left, error.error_number());
+  } catch (const CorruptError& error) {
+    throw CorruptError(error.what() + what_is_left);
+  } catch (const std::bad_alloc&) {
+    throw IoError("not enough memory" + what_is_left, ENOMEM);
+  }
+}
+
 }  // namespace
 
-InPlaceRestore::InPlaceRestore(const Archive& archive, const RandomAccessFile& file) : archive_(archive) {
-  const std::shared_ptr<void> mapped = file.map();
-  for (std::size_t i = 0; i < archive.storages().size(); ++i) {
-    if (auto storage = map_storage(archive, i, mapped)) {
+InPlaceRestore::InPlaceRestore(const StorageReader& reader, const std::shared_ptr<void>& mapped,
+                               const LoadOptions& options)
+    : reader_(reader),
+      transactional_(options.transactional),
+      has_state_(options.state != nullptr),
+      mmap_(options.mmap && !has_state_),
+      map_location_(options.map_location) {
+  for (std::size_t i = 0; i < reader_.archive().storages().size(); ++i) {
+    if (auto storage = reader_.map(i, mapped)) {
       in_file_[storage->unsafeGetStorageImpl()] = i;
+      to_check_.push_back(i);
       storages_.push_back(*std::move(storage));
     } else {
-      storages_.push_back(read_storage(archive, i));
+      storages_.push_back(reader_.read(i));
+      read_[storages_.back().unsafeGetStorageImpl()] = i;
     }
+    locations_.push_back(reader_.archive().graph().storages[i].location);
   }
 }
 
@@ -71,63 +128,127 @@ bool InPlaceRestore::own_storages_of(OpaqueContext& context) {
     storages_[i] = own(storages_[i]);
     found = true;
   }
+  if (found) use_own(context);
+  return found;
+}
+
+bool InPlaceRestore::own_unless_plain(OpaqueContext& context, const Value& value) {
+  bool found = false;
+  Value copy = value;
+  replace_storages(
+      copy, [](const c10::Storage& storage) { return storage; },
+      [&found](const at::Tensor& tensor) {
+        found = true;
+        return tensor;
+      });
   if (!found) return false;
-  context.storages = storages_;
-  context.tensors.clear();
+  for (c10::Storage& storage : storages_) storage = own(storage);
+  use_own(context);
   return true;
 }
 
-void InPlaceRestore::check() {
-  for (std::size_t i = 0; i < storages_.size(); ++i) {
-    if (in_file_.contains(storages_[i].unsafeGetStorageImpl())) archive_.verify_storage(i);
-  }
+void InPlaceRestore::use_own(OpaqueContext& context) {
+  context.storages = storages_;
+  context.tensors.clear();
 }
 
-void InPlaceRestore::copy(const std::vector<LoadPlan::TensorCopy>& copies) {
+void InPlaceRestore::restrict_to(const Value& value) {
+  to_check_.clear();
+  Value copy = value;
+  replace_storages(
+      copy,
+      [this](const c10::Storage& storage) {
+        const auto mapped = in_file_.find(storage.unsafeGetStorageImpl());
+        if (mapped != in_file_.end()) to_check_.push_back(mapped->second);
+        return storage;
+      },
+      [](const at::Tensor& tensor) { return tensor; });
+}
+
+void InPlaceRestore::check(const std::vector<LoadPlan::TensorCopy>& copies) {
+  const auto needed = last_of_each(copies);
+  const std::vector<bool> overlaps = find_overlaps(needed);
+  for (std::size_t i = 0; i < needed.size(); ++i) {
+    const auto& [target, source] = *needed[i];
+    const auto range = overlaps[i] ? std::nullopt : range_for(target, source);
+    if (range) {
+      ranges_.push_back(*range);
+    } else {
+      others_.push_back(*needed[i]);
+    }
+  }
+  if (!reader_.verifies()) return;
+  if (transactional_) return reader_.check(to_check_);
+  std::unordered_set<std::size_t> checked_later;
+  for (const StorageRange& range : ranges_) {
+    if (is_whole(range)) checked_later.insert(range.storage);
+  }
+  std::vector<std::size_t> now;
+  std::copy_if(to_check_.begin(), to_check_.end(), std::back_inserter(now),
+               [&](std::size_t index) { return !checked_later.contains(index); });
+  reader_.check(now);
+}
+
+void InPlaceRestore::copy() {
   const at::NoGradGuard no_grad;
-  try {
-    for (const LoadPlan::TensorCopy* each : last_of_each(copies)) {
-      if (record_of(each->source) == nullptr) {
-        each->target.copy_(each->source);
-      } else if (!read_into(each->target, each->source)) {
-        copy_pieces(each->target, each->source);
+  telling("; the state is restored in part and no longer to be used", [&] {
+    reader_.read_ranges(ranges_, !transactional_);
+    for (const LoadPlan::TensorCopy& each : others_) {
+      if (storage_of(each.source)) {
+        copy_pieces(each.target, each.source);
+      } else {
+        each.target.copy_(each.source);
       }
     }
-  } catch (const IoError& error) {
-    throw IoError(std::string(error.what()) + "; the state is restored in part and no longer to be used",
-                  error.error_number());
-  }
+  });
 }
 
-Dict InPlaceRestore::own(const Dict& state) {
-  Value copy(state);
+Value InPlaceRestore::own_rest(const Value& value) {
+  if (!has_state_) return own(value);
+  return telling("; the state was restored", [&] { return own(value); });
+}
+
+Dict InPlaceRestore::own(const Dict& state) { return std::move(own(Value(state)).mutable_as<Dict>()); }
+
+Value InPlaceRestore::own(const Value& value) {
+  Value copy(value);
   replace_storages(
       copy, [this](const c10::Storage& storage) { return own(storage); },
       [](const at::Tensor& tensor) { return tensor.clone(); });
-  return std::move(copy.mutable_as<Dict>());
+  return copy;
 }
 
 c10::Storage InPlaceRestore::own(const c10::Storage& storage) {
   const auto mapped = in_file_.find(storage.unsafeGetStorageImpl());
-  if (mapped == in_file_.end()) return storage;
-  c10::Storage& owned = owned_[mapped->first];
-  if (!owned) owned = read_storage(archive_, mapped->second);
+  const auto found = mapped != in_file_.end() ? mapped : read_.find(storage.unsafeGetStorageImpl());
+  if (found == read_.end()) return storage;
+  c10::Storage& owned = owned_[found->first];
+  if (!owned) {
+    const std::size_t index = found->second;
+    const bool is_read = mapped == in_file_.end();
+    if (mmap_ && !is_read && reader_.verifies()) reader_.check({index});
+    owned = map_location_.map(is_read || mmap_ ? storage : reader_.read(index), locations_[index]);
+  }
   return owned;
 }
 
-const StorageRecord* InPlaceRestore::record_of(const at::Tensor& tensor) const {
-  if (!has_plain_storage(tensor)) return nullptr;
+std::optional<std::size_t> InPlaceRestore::storage_of(const at::Tensor& tensor) const {
+  if (!has_plain_storage(tensor)) return std::nullopt;
   const auto found = in_file_.find(tensor.storage().unsafeGetStorageImpl());
-  return found != in_file_.end() ? &archive_.storages()[found->second] : nullptr;
+  if (found == in_file_.end()) return std::nullopt;
+  return found->second;
 }
 
-bool InPlaceRestore::read_into(const at::Tensor& target, const at::Tensor& source) const {
-  if (source.is_conj() || source.is_neg() || !is_laid_out_as(target, source)) return false;
+std::optional<StorageRange> InPlaceRestore::range_for(const at::Tensor& target, const at::Tensor& source) const {
+  const auto storage = storage_of(source);
+  if (!storage || source.is_conj() || source.is_neg() || !is_laid_out_as(target, source)) return std::nullopt;
   const auto offset = static_cast<std::uint64_t>(source.storage_offset()) * source.element_size();
-  const auto n_bytes = static_cast<std::size_t>(n_bytes_of(target));
-  if (n_bytes > 0)
-    archive_.source().read_at(record_of(source)->data_offset + offset, target.mutable_data_ptr(), n_bytes);
-  return true;
+  const auto n_bytes = static_cast<std::uint64_t>(n_bytes_of(target));
+  return StorageRange{*storage, offset, n_bytes, n_bytes > 0 ? target.mutable_data_ptr() : nullptr};
+}
+
+bool InPlaceRestore::is_whole(const StorageRange& range) const {
+  return range.n_bytes == reader_.archive().storages()[range.storage].n_bytes;
 }
 
 // By rows of the first dimension, through a buffer, until a piece is small; what is contiguous in the file is not
@@ -138,7 +259,7 @@ void InPlaceRestore::copy_pieces(const at::Tensor& target, const at::Tensor& sou
   const bool is_piece = n_bytes <= kPieceBytes || source.dim() == 0;
   if (is_piece && source.is_contiguous() && !source.is_conj() && !source.is_neg()) {
     const at::Tensor piece = at::empty_like(source);
-    read_into(piece, source);
+    reader_.read_ranges({*range_for(piece, source)}, false);
     target.copy_(piece);
   } else if (is_piece) {
     target.copy_(source);

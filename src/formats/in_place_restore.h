@@ -3,26 +3,27 @@
 //
 // The file's storages are mapped, not read: tensors over them have names, shapes and dtypes to be checked. Then every
 // byte is checked against its CRC-32 with a few MB of memory, and only then are contents read a second time, each into
-// the tensor that it is for. What cannot be mapped (deflated, of another byte order, a storage that has no mapping) is
-// read and checked at the start.
-// Threads: one at a time. Errors: CorruptError, IoError. Requires: the archive outlives it.
+// the tensor that it is for. Not transactional, what is read whole into one tensor is checked as it is read there, and
+// only the rest before. What cannot be mapped (deflated, of another byte order, a storage that has no mapping) is read
+// and checked at the start.
+// Threads: one at a time. Errors: CorruptError, IoError. Requires: what `reader` reads from outlives it.
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <unordered_map>
 #include <vector>
 
-#include "ckptio/storage/storage_backend.h"
-#include "codec/archive.h"
 #include "formats/opaque_context.h"
+#include "formats/storage_reader.h"
 #include "state/tensor_copier.h"
 
 namespace ckptio::detail {
 
 class InPlaceRestore final : public TensorCopier {
  public:
-  // `file`: what the archive was opened on.
-  InPlaceRestore(const Archive& archive, const RandomAccessFile& file);
+  // `mapped`: what the file's map() gave. `options`: map_location is for what own() gives.
+  InPlaceRestore(const StorageReader& reader, const std::shared_ptr<void>& mapped, const LoadOptions& options);
 
   // One for each of the archive's.
   const std::vector<c10::Storage>& storages() const { return storages_; }
@@ -30,20 +31,42 @@ class InPlaceRestore final : public TensorCopier {
   // need. True if there were any: Values made of it before must be made again.
   bool own_storages_of(OpaqueContext& context);
 
-  void check() override;
-  void copy(const std::vector<LoadPlan::TensorCopy>& copies) override;
+  // The same with all storages where `value` holds tensors that are not plain ones over them (sparse, quantized, ...).
+  bool own_unless_plain(OpaqueContext& context, const Value& value);
+
+  // What `value` does not hold is not checked. Requires: all that will be copied or owned is in it.
+  void restrict_to(const Value& value);
+
+  void check(const std::vector<LoadPlan::TensorCopy>& copies) override;
+  void copy() override;
   Dict own(const Dict& state) override;
+  // Of what is left when the state was restored, if there is one.
+  Value own_rest(const Value& value);
 
  private:
+  Value own(const Value& value);
   c10::Storage own(const c10::Storage& storage);
-  const StorageRecord* record_of(const at::Tensor& tensor) const;
-  bool read_into(const at::Tensor& target, const at::Tensor& source) const;
+  // The storage of the file that a tensor is of, by its index.
+  std::optional<std::size_t> storage_of(const at::Tensor& tensor) const;
+  // Where the tensor's elements stand, if they can be read into `target` as they are.
+  std::optional<StorageRange> range_for(const at::Tensor& target, const at::Tensor& source) const;
+  bool is_whole(const StorageRange& range) const;
+  void use_own(OpaqueContext& context);
   void copy_pieces(const at::Tensor& target, const at::Tensor& source) const;
 
-  const Archive& archive_;
+  StorageReader reader_;
+  const bool transactional_;
+  const bool has_state_;
+  const bool mmap_;  // what own() gives is mapped where it can be
+  MapLocation map_location_;
+  std::vector<std::string> locations_;  // where the storages were saved from
+  std::vector<std::size_t> to_check_;   // all that is mapped and needed
+  std::vector<StorageRange> ranges_;    // of the copies: read where they belong
+  std::vector<LoadPlan::TensorCopy> others_;
   std::vector<c10::Storage> storages_;
   std::unordered_map<const c10::StorageImpl*, std::size_t> in_file_;  // those mapped: their index
-  std::unordered_map<const c10::StorageImpl*, c10::Storage> owned_;   // and what took the place of some
+  std::unordered_map<const c10::StorageImpl*, std::size_t> read_;     // the others
+  std::unordered_map<const c10::StorageImpl*, c10::Storage> owned_;   // and what took the place of some of both
 };
 
 }  // namespace ckptio::detail

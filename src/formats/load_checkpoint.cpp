@@ -35,7 +35,9 @@ std::unique_ptr<CheckpointIO> plugin_for(detail::ArchiveFormat format, StorageBa
 }  // namespace
 
 Checkpoint load_checkpoint(StorageBackend& storage, const std::string& path, const LoadOptions& options) {
-  return *plugin_for(format_of(storage, path), storage)->load_checkpoint(path, options);
+  LoadOptions of_file = options;
+  of_file.state = nullptr;
+  return *plugin_for(format_of(storage, path), storage)->load_checkpoint(path, of_file);
 }
 
 Checkpoint load_checkpoint(const std::string& path, const LoadOptions& options) {
@@ -45,7 +47,9 @@ Checkpoint load_checkpoint(const std::string& path, const LoadOptions& options) 
 Value load_value(StorageBackend& storage, const std::string& path, const LoadOptions& options) {
   const auto plugin = plugin_for(format_of(storage, path), storage);
   if (auto* python = dynamic_cast<PythonCheckpointIO*>(plugin.get())) return python->load_value(path, options);
-  return *plugin->load_checkpoint(path, options);
+  LoadOptions of_file = options;
+  of_file.state = nullptr;
+  return *plugin->load_checkpoint(path, of_file);
 }
 
 Value load_value(const std::string& path, const LoadOptions& options) {

@@ -1,110 +1,106 @@
 // SPDX-License-Identifier: Apache-2.0
 // Saving: (1) the checkpoint becomes inert objects, which name the storages of its tensors; (2) the whole file is laid
-// out; what cannot be saved has been told by now, and nothing written; (3) records are appended in the file's order,
-// storages from where they are, each followed by its CRC; (4) the directory; (5) the storage commits.
+// out; what cannot be saved has been told by now, and nothing written; (3) the engine writes the records, storages from
+// where they are, and behind them the directory; (4) the storage commits.
 // Loading: the archive's structure and objects are checked whole, then the storages are read, then Values are made.
 #include "ckptio/formats/python_checkpoint_io.h"
 
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <deque>
 
 #include "codec/archive.h"
 #include "codec/checksum.h"
 #include "codec/python_layout.h"
 #include "codec/refuse_opaque.h"
-#include "formats/archive_storages.h"
+#include "engine/io_engine.h"
 #include "formats/checkpoint_file.h"
 #include "formats/in_place_restore.h"
 #include "formats/object_to_value.h"
+#include "formats/storage_reader.h"
+#include "formats/tensor_record.h"
 #include "formats/value_to_object.h"
+#include "value/filter_tensors.h"
 #include "value/tensor_storage.h"
 
 namespace ckptio {
 
 namespace {
 
+using detail::IoEngine;
 using detail::ObjectBuilder;
 using detail::PythonLayout;
+using detail::WritePlan;
+using detail::WriteRecord;
+using detail::ZipLayout;
 
 constexpr std::size_t kSerializationIdDigits = 40;
 
-// Appends to a file: small pieces gathered, so that thousands of small tensors cost a few calls; large ones from where
-// they are, each part while it is still in the processor's cache from its checksum.
-class RecordWriter {
+// The records whose content is known now; the last one, the serialization id, is made of the CRCs of the others, and is
+// the end of the file with the directory.
+class FilePlan {
  public:
-  explicit RecordWriter(WritableFile& file) : file_(file) { gathered_.reserve(kGatherBytes); }
-
-  void append(const std::string& bytes) { append(bytes.data(), bytes.size()); }
-
-  // Returns the CRC-32 of the bytes.
-  std::uint32_t append_checked(const void* data, std::size_t n_bytes) {
-    const auto* bytes = static_cast<const char*>(data);
-    std::uint32_t crc = 0;
-    for (std::size_t done = 0; done < n_bytes;) {
-      const std::size_t n_part = std::min(n_bytes - done, kGatherBytes);
-      crc = detail::crc32(crc, bytes + done, n_part);
-      append(bytes + done, n_part);
-      done += n_part;
+  FilePlan(const PythonLayout& layout, const std::vector<c10::Storage>& storages) : layout_(layout) {
+    const std::vector<ZipLayout::Record>& records = layout.zip().records();
+    plan_.records.reserve(records.size() - 1);
+    for (std::size_t i = 0; i + 1 < records.size(); ++i) {
+      const auto storage = layout.storage_of(i);
+      WriteRecord record = storage ? record_of(storages[*storage]) : record_of(layout.content_of(i, {}));
+      record.begin_offset = records[i].header_offset;
+      record.data_offset = records[i].data_offset;
+      record.end_offset = records[i].end_offset;
+      plan_.records.push_back(std::move(record));
     }
-    return crc;
+    plan_.head = [&zip = layout.zip()](std::size_t i) { return zip.header(i); };
+    plan_.tail = [&zip = layout.zip()](std::size_t i, std::uint32_t crc) { return zip.descriptor(i, crc); };
+    plan_.end = [this](const std::vector<std::uint32_t>& crcs) { return end(crcs); };
+    plan_.file_size = layout.zip().file_size();
   }
+  FilePlan(const FilePlan&) = delete;
+  FilePlan& operator=(const FilePlan&) = delete;
 
-  void flush() {
-    if (!gathered_.empty()) file_.append(gathered_.data(), gathered_.size());
-    gathered_.clear();
-  }
+  const WritePlan& plan() const { return plan_; }
 
  private:
-  static constexpr std::size_t kGatherBytes = std::size_t{1} << 20;
-  static constexpr std::size_t kSmallBytes = std::size_t{128} << 10;
-
-  void append(const char* data, std::size_t n_bytes) {
-    if (gathered_.size() + n_bytes > kGatherBytes) flush();
-    if (n_bytes >= kSmallBytes) {
-      flush();
-      file_.append(data, n_bytes);
+  static WriteRecord record_of(const c10::Storage& storage) {
+    WriteRecord record;
+    record.n_bytes = storage.nbytes();
+    if (record.n_bytes == 0) return record;
+    if (storage.device().is_cpu()) {
+      detail::require_memory(storage);
+      record.data = storage.data();
     } else {
-      gathered_.insert(gathered_.end(), data, data + n_bytes);
+      detail::set_data(record, detail::bytes_of(storage));
     }
+    return record;
   }
 
-  WritableFile& file_;
-  std::vector<char> gathered_;
+  WriteRecord record_of(std::string content) {
+    contents_.push_back(std::move(content));
+    WriteRecord record;
+    record.n_bytes = contents_.back().size();
+    record.data = contents_.back().data();
+    return record;
+  }
+
+  std::string end(std::vector<std::uint32_t> crcs) const {
+    const std::size_t last = crcs.size();
+    const std::string id = layout_.content_of(last, crcs);
+    crcs.push_back(detail::crc32(0, id.data(), id.size()));
+    return layout_.zip().header(last) + id + layout_.zip().descriptor(last, crcs.back()) +
+           layout_.zip().directory(crcs);
+  }
+
+  const PythonLayout& layout_;
+  std::deque<std::string> contents_;
+  WritePlan plan_;
 };
-
-std::uint32_t append_storage(RecordWriter& writer, const c10::Storage& storage) {
-  if (storage.device().is_cpu()) return writer.append_checked(storage.data(), storage.nbytes());
-  const at::Tensor bytes = detail::bytes_of(storage).cpu();
-  return writer.append_checked(bytes.const_data_ptr(), bytes.nbytes());
-}
-
-void append_records(RecordWriter& writer, const PythonLayout& layout, const std::vector<c10::Storage>& storages) {
-  std::vector<std::uint32_t> crcs;
-  for (std::size_t i = 0; i < layout.zip().records().size(); ++i) {
-    writer.append(layout.zip().header(i));
-    if (const auto storage = layout.storage_of(i)) {
-      crcs.push_back(append_storage(writer, storages[*storage]));
-    } else {
-      const std::string content = layout.content_of(i, crcs);
-      crcs.push_back(writer.append_checked(content.data(), content.size()));
-    }
-    writer.append(layout.zip().descriptor(i, crcs.back()));
-  }
-  writer.append(layout.zip().directory(crcs));
-  writer.flush();
-}
 
 bool is_serialization_id(const std::string& text) {
   return text.size() == kSerializationIdDigits &&
          std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
-
-// What was read of a file, before it is a Value.
-struct LoadedFile {
-  std::shared_ptr<detail::OpaqueContext> context;
-  const detail::Object* root = nullptr;
-};
 
 detail::Archive open_archive(const RandomAccessFile& file, const std::string& path, const LoadOptions& options) {
   detail::Archive archive = detail::Archive::open(detail::source_of(file, path));
@@ -116,58 +112,61 @@ detail::Archive open_archive(const RandomAccessFile& file, const std::string& pa
   return archive;
 }
 
-LoadedFile load_file(const StorageBackend& storage, const std::string& path, const LoadOptions& options) {
-  const auto file = detail::open_checkpoint_file(storage, path);
-  detail::Archive archive = open_archive(*file, path, options);
-  std::vector<c10::Storage> storages = detail::read_storages(archive, *file, options);
-  LoadedFile loaded;
-  loaded.context = detail::make_opaque_context(path, archive.take_graph(), std::move(storages));
-  loaded.root = loaded.context->graph.root;
-  return loaded;
-}
+using ToValue = Value (*)(const std::shared_ptr<const detail::OpaqueContext>&, const detail::Object&);
 
-Value checkpoint_value(const LoadedFile& file, const std::string& path) {
-  Value value = detail::opened_to_value(file.context, *file.root);
-  if (!value.is<Dict>()) {
-    throw TypeError("'" + path + "': holds a " + std::string(value.type_name()) +
-                    ", and a checkpoint is a dict; load_value() reads it");
-  }
+// The whole file as a Value.
+Value load_all(const RandomAccessFile& file, IoEngine& engine, const std::string& path, const LoadOptions& options,
+               ToValue to_value) {
+  detail::Archive archive = open_archive(file, path, options);
+  std::vector<c10::Storage> storages = detail::StorageReader(archive, file, engine, options.verify).read_all(options);
+  const auto context = detail::make_opaque_context(path, archive.take_graph(), std::move(storages));
+  Value value = to_value(context, *context->graph.root);
+  detail::release_unneeded(*context, value);
   return value;
 }
 
-std::optional<Checkpoint> restore(const StorageBackend& storage, const std::string& path, const LoadOptions& options) {
-  if (!options.map_location.is_none()) {
-    throw TypeError("load '" + path +
-                    "': with `state`, tensors go to the devices of the live ones; `map_location` "
-                    "says nothing then");
+// What options.filter and options.state leave of it. Contents are read once it is known which, and where they go.
+Value load_part(const RandomAccessFile& file, IoEngine& engine, const std::string& path, const LoadOptions& options,
+                ToValue to_value) {
+  detail::Archive archive = open_archive(file, path, options);
+  detail::InPlaceRestore restore(detail::StorageReader(archive, file, engine, options.verify), file.map(), options);
+  const auto context = detail::make_opaque_context(path, archive.take_graph(), restore.storages());
+  const auto filter = options.filter ? detail::asking_once(options.filter) : nullptr;
+  const auto make_value = [&] {
+    Value value = to_value(context, *context->graph.root);
+    detail::release_unneeded(*context, value);
+    if (filter) detail::filter_tensors(value, filter);
+    return value;
+  };
+  Value value = make_value();
+  // What unknown objects hold stays with them.
+  if (restore.own_storages_of(*context) || (filter && restore.own_unless_plain(*context, value))) value = make_value();
+  if (filter) restore.restrict_to(value);
+  if (options.state != nullptr) value = detail::load_through(restore, *options.state, value.as<Dict>());
+  return restore.own_rest(value);
+}
+
+// Refuses before contents are read.
+Value checkpoint_value(const std::shared_ptr<const detail::OpaqueContext>& context, const detail::Object& root) {
+  Value value = detail::opened_to_value(context, root);
+  if (!value.is<Dict>()) {
+    throw TypeError("'" + context->where + "': holds a " + std::string(value.type_name()) +
+                    ", and a checkpoint is a dict; load_value() reads it");
   }
-  const auto opened = detail::open_checkpoint_file(storage, path);
-  detail::Archive archive = open_archive(*opened, path, options);
-  detail::InPlaceRestore restore(archive, *opened);
-  LoadedFile file;
-  file.context = detail::make_opaque_context(path, archive.take_graph(), restore.storages());
-  file.root = file.context->graph.root;
-  Value value = checkpoint_value(file, path);
-  detail::release_unneeded(*file.context, value);
-  if (restore.own_storages_of(*file.context)) {  // what unknown objects hold stays with them
-    value = checkpoint_value(file, path);
-    detail::release_unneeded(*file.context, value);
-  }
-  Dict rest = restore.own(detail::load_through(restore, *options.state, value.as<Dict>()));
-  if (rest.empty()) return std::nullopt;
-  return rest;
+  return value;
 }
 
 }  // namespace
 
 PythonCheckpointIO::PythonCheckpointIO() : PythonCheckpointIO(default_storage()) {}
 
-PythonCheckpointIO::PythonCheckpointIO(std::shared_ptr<StorageBackend> storage) {
+PythonCheckpointIO::PythonCheckpointIO(std::shared_ptr<StorageBackend> storage)
+    : PythonCheckpointIO(PythonCheckpointIOOptions{.storage = storage}) {
   if (!storage) throw ValueError("PythonCheckpointIO: the storage is null");
-  options_.storage = std::move(storage);
 }
 
-PythonCheckpointIO::PythonCheckpointIO(PythonCheckpointIOOptions options) : options_(std::move(options)) {
+PythonCheckpointIO::PythonCheckpointIO(PythonCheckpointIOOptions options)
+    : options_(std::move(options)), engine_(std::make_unique<IoEngine>(detail::IoEngineOptions{options_.n_threads})) {
   if (!options_.storage) options_.storage = default_storage();
   if (!options_.serialization_id.empty() && !is_serialization_id(options_.serialization_id)) {
     throw ValueError("PythonCheckpointIO: serialization_id is '" + options_.serialization_id +
@@ -190,8 +189,7 @@ void PythonCheckpointIO::save_value(const Value& value, const std::string& path)
     builder.finish();
     const PythonLayout layout(builder.graph(), *root, {.serialization_id = options_.serialization_id});
     const auto file = options_.storage->create(path);
-    RecordWriter writer(*file);
-    append_records(writer, layout, builder.storages());
+    engine_->write(*file, FilePlan(layout, builder.storages()).plan());
     detail::commit(*file);
   } catch (const c10::Error& error) {  // of a device that does not give its bytes
     throw ValueError("cannot save '" + path + "': " + error.what_without_backtrace());
@@ -199,22 +197,28 @@ void PythonCheckpointIO::save_value(const Value& value, const std::string& path)
 }
 
 Value PythonCheckpointIO::load_value(const std::string& path, const LoadOptions& options) {
-  const LoadedFile file = load_file(*options_.storage, path, options);
-  Value value = detail::object_to_value(file.context, *file.root);
-  detail::release_unneeded(*file.context, value);
-  return value;
+  const auto file = detail::open_checkpoint_file(*options_.storage, path);
+  const auto load = options.filter ? load_part : load_all;
+  LoadOptions of_file = options;
+  of_file.state = nullptr;
+  return load(*file, *engine_, path, of_file, detail::object_to_value);
 }
 
 std::optional<Checkpoint> PythonCheckpointIO::load_checkpoint(const std::string& path, const LoadOptions& options) {
-  if (options.state != nullptr) return restore(*options_.storage, path, options);
-  const LoadedFile file = load_file(*options_.storage, path, options);
-  Value value = checkpoint_value(file, path);
-  detail::release_unneeded(*file.context, value);
-  return std::move(value.mutable_as<Dict>());
+  detail::refuse_map_location_of_state(options, path);
+  const auto file = detail::open_checkpoint_file(*options_.storage, path);
+  const bool is_part = options.state != nullptr || options.filter;
+  const auto load = is_part ? load_part : load_all;
+  Value value = load(*file, *engine_, path, options, checkpoint_value);
+  Dict& checkpoint = value.mutable_as<Dict>();
+  if (options.state != nullptr && checkpoint.empty()) return std::nullopt;
+  return std::move(checkpoint);
 }
 
 bool PythonCheckpointIO::requires_state_on_load() const { return options_.restore_in_place; }
 
 void PythonCheckpointIO::remove_checkpoint(const std::string& path) { options_.storage->remove(path); }
+
+void PythonCheckpointIO::teardown() { engine_->release(); }
 
 }  // namespace ckptio

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Saving: (1) the tree of the checkpoint is walked once: tensors get names, the rest becomes text; (2) of tensors that
 // share memory one is kept; (3) the file is planned; what cannot be kept has been told by now, and nothing written;
-// (4) header and tensors are appended in the file's order, and committed.
+// (4) the engine writes header and tensors, and the storage commits.
 // Loading: the header is checked whole, each tensor is read into a storage of its own, and the text, or the names,
 // say where it goes.
 #include "ckptio/formats/safetensors_checkpoint_io.h"
@@ -16,11 +16,14 @@
 #include "codec/json_text.h"
 #include "codec/safetensors_file.h"
 #include "codec/zip_directory.h"
-#include "formats/archive_storages.h"
+#include "engine/io_engine.h"
 #include "formats/checkpoint_file.h"
+#include "formats/in_place_restore.h"
 #include "formats/safetensors_sharing.h"
 #include "formats/safetensors_structure.h"
-#include "formats/tensor_writer.h"
+#include "formats/storage_reader.h"
+#include "formats/tensor_record.h"
+#include "value/filter_tensors.h"
 
 namespace ckptio {
 
@@ -113,18 +116,27 @@ Draft make_draft(const Checkpoint& checkpoint, const std::string& path, const Sa
   return draft;
 }
 
-void write(const Draft& draft, StorageBackend& storage, const std::string& path) {
+void write(const Draft& draft, StorageBackend& storage, detail::IoEngine& engine, const std::string& path) {
   std::vector<detail::SafetensorsTensor> described;
   for (const NamedTensor& tensor : draft.tensors) {
     described.push_back(
         {tensor.name, static_cast<detail::DType>(tensor.tensor.scalar_type()), tensor.tensor.sizes().vec()});
   }
   const auto layout = naming(path, [&] { return detail::lay_out_safetensors(described, draft.metadata); });
+  detail::WritePlan plan;
+  plan.records.reserve(layout.order.size() + 1);
+  plan.records.push_back({.data_offset = 0, .n_bytes = layout.head.size(), .data = layout.head.data()});
+  plan.records.back().end_offset = layout.head.size();
+  for (const std::size_t index : layout.order) {
+    detail::WriteRecord record;
+    detail::set_data(record, draft.tensors[index].tensor);
+    record.begin_offset = record.data_offset = plan.records.back().end_offset;
+    record.end_offset = record.data_offset + record.n_bytes;
+    plan.records.push_back(std::move(record));
+  }
+  plan.file_size = plan.records.back().end_offset;
   const auto file = storage.create(path);
-  detail::TensorWriter writer(*file);
-  writer.append(layout.head.data(), layout.head.size());
-  for (const std::size_t index : layout.order) writer.append(draft.tensors[index].tensor);
-  writer.flush();
+  engine.write(*file, plan);
   detail::commit(*file);
 }
 
@@ -205,6 +217,16 @@ Checkpoint flat_checkpoint(const Archive& archive, FileTensors& tensors) {
   return checkpoint;
 }
 
+Checkpoint make_checkpoint(const Archive& archive, std::vector<c10::Storage> storages, const std::string& path) {
+  FileTensors tensors(archive, std::move(storages), path);
+  const std::string* structure = find_metadata(archive.metadata(), detail::kStructureKey);
+  if (structure == nullptr) return flat_checkpoint(archive, tensors);
+  Checkpoint checkpoint =
+      detail::read_structure(path, *structure, [&](const ViewOf& view) { return tensors.make(view); });
+  tensors.require_all_used();
+  return checkpoint;
+}
+
 Archive open_archive(const RandomAccessFile& file, const std::string& path) {
   require_json("read", path);
   return Archive::open(detail::source_of(file, path), detail::ArchiveFormat::safetensors);
@@ -228,13 +250,14 @@ auto translated(const std::string& action, const std::string& path, Body body) {
 
 SafetensorsCheckpointIO::SafetensorsCheckpointIO() : SafetensorsCheckpointIO(default_storage()) {}
 
-SafetensorsCheckpointIO::SafetensorsCheckpointIO(std::shared_ptr<StorageBackend> storage) {
+SafetensorsCheckpointIO::SafetensorsCheckpointIO(std::shared_ptr<StorageBackend> storage)
+    : SafetensorsCheckpointIO(SafetensorsCheckpointIOOptions{.storage = storage}) {
   if (!storage) throw ValueError("SafetensorsCheckpointIO: the storage is null");
-  options_.storage = std::move(storage);
 }
 
 SafetensorsCheckpointIO::SafetensorsCheckpointIO(SafetensorsCheckpointIOOptions options)
-    : options_(std::move(options)) {
+    : options_(std::move(options)),
+      engine_(std::make_unique<detail::IoEngine>(detail::IoEngineOptions{options_.n_threads})) {
   if (!options_.storage) options_.storage = default_storage();
   if (options_.metadata.contains(std::string(detail::kStructureKey))) {
     throw ValueError("SafetensorsCheckpointIO: 'ckptio.structure' is not free for metadata: it is written by ckptio");
@@ -247,23 +270,31 @@ void SafetensorsCheckpointIO::save_checkpoint(const Checkpoint& checkpoint, cons
                                               const std::optional<Dict>& storage_options) {
   detail::refuse_storage_options(storage_options, typeid(*this));
   require_json("save", path);
-  translated("save", path, [&] { write(make_draft(checkpoint, path, options_), *options_.storage, path); });
+  translated("save", path, [&] { write(make_draft(checkpoint, path, options_), *options_.storage, *engine_, path); });
 }
 
 std::optional<Checkpoint> SafetensorsCheckpointIO::load_checkpoint(const std::string& path,
                                                                    const LoadOptions& options) {
+  detail::refuse_map_location_of_state(options, path);
   const auto file = detail::open_checkpoint_file(*options_.storage, path);
-  return translated("read", path, [&] {
+  return translated("read", path, [&]() -> std::optional<Checkpoint> {
     const Archive archive = open_archive(*file, path);
-    FileTensors tensors(archive, detail::read_storages(archive, *file, options), path);
-    const std::string* structure = find_metadata(archive.metadata(), detail::kStructureKey);
-    if (structure == nullptr) return flat_checkpoint(archive, tensors);
-    Checkpoint checkpoint =
-        detail::read_structure(path, *structure, [&](const ViewOf& view) { return tensors.make(view); });
-    tensors.require_all_used();
-    return checkpoint;
+    const detail::StorageReader reader(archive, *file, *engine_, options.verify);
+    if (options.state == nullptr && !options.filter) return make_checkpoint(archive, reader.read_all(options), path);
+    detail::InPlaceRestore restore(reader, file->map(), options);
+    Value checkpoint = make_checkpoint(archive, restore.storages(), path);
+    if (options.filter) detail::filter_tensors(checkpoint, options.filter);
+    if (options.state != nullptr) {
+      checkpoint = detail::load_through(restore, *options.state, checkpoint.as<Dict>());
+      if (checkpoint.as<Dict>().empty()) return std::nullopt;
+    }
+    return std::move(restore.own_rest(checkpoint).mutable_as<Dict>());
   });
 }
+
+bool SafetensorsCheckpointIO::requires_state_on_load() const { return options_.restore_in_place; }
+
+void SafetensorsCheckpointIO::teardown() { engine_->release(); }
 
 std::map<std::string, std::string> SafetensorsCheckpointIO::load_metadata(const std::string& path) const {
   const auto file = detail::open_checkpoint_file(*options_.storage, path);

@@ -14,12 +14,13 @@
 #include "codec/refuse_opaque.h"
 #include "codec/torchscript_code.h"
 #include "codec/zip_reader.h"
-#include "formats/archive_storages.h"
 #include "formats/checkpoint_file.h"
 #include "formats/object_to_value.h"
 #include "formats/opaque_context.h"
 #include "formats/storage_mapper.h"
+#include "formats/storage_reader.h"
 #include "formats/torch_archive.h"
+#include "value/filter_tensors.h"
 
 namespace ckptio {
 
@@ -244,7 +245,8 @@ Checkpoint load_by_torch(const RandomAccessFile& file, const std::string& path, 
 Checkpoint load_by_codec(detail::Archive archive, const RandomAccessFile& file, const std::string& path,
                          const LoadOptions& options) {
   if (options.weights_only.value_or(false)) detail::refuse_opaque(archive.graph(), path);
-  std::vector<c10::Storage> storages = detail::read_storages(archive, file, options);
+  detail::IoEngine engine;
+  std::vector<c10::Storage> storages = detail::StorageReader(archive, file, engine, options.verify).read_all(options);
   const auto context = detail::make_opaque_context(path, archive.take_graph(), std::move(storages));
   Value value = detail::opened_to_value(context, *context->graph.root);
   if (!value.is<Dict>()) {
@@ -288,8 +290,10 @@ std::optional<Checkpoint> TorchCheckpointIO::load_checkpoint(const std::string& 
     code = find_code(*archive.zip());
     refuse_code(code, path, options.weights_only);
   }
-  if (can_torch_load(archive, code)) return load_by_torch(*file, path, options.map_location);
-  return load_by_codec(std::move(archive), *file, path, options);
+  Value checkpoint = can_torch_load(archive, code) ? load_by_torch(*file, path, options.map_location)
+                                                   : load_by_codec(std::move(archive), *file, path, options);
+  if (options.filter) detail::filter_tensors(checkpoint, options.filter);
+  return std::move(checkpoint.mutable_as<Dict>());
 }
 
 void TorchCheckpointIO::remove_checkpoint(const std::string& path) { storage_->remove(path); }

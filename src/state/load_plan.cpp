@@ -120,7 +120,7 @@ void LoadPlan::run(const std::string& what) {
   mismatches.throw_if_any(what);
   translate_errors(what, [&] {
     if (copier != nullptr) {
-      copier->check();
+      copier->check(copies);
     } else {
       separate(copies);
     }
@@ -128,7 +128,7 @@ void LoadPlan::run(const std::string& what) {
   });
   translate_errors(what + ": stopped half done", [&] {
     if (copier != nullptr) {
-      copier->copy(copies);
+      copier->copy();
     } else {
       copy_tensors(copies);
     }

@@ -15,10 +15,9 @@ class TensorCopier {
  public:
   virtual ~TensorCopier() = default;
 
-  // All fits, and nothing was changed yet: what this throws ends the load.
-  virtual void check() {}
-  // Does all of the plan's copies.
-  virtual void copy(const std::vector<LoadPlan::TensorCopy>& copies) = 0;
+  // All fits, and nothing was changed yet: what this throws ends the load. `copies` are those that copy() will do.
+  virtual void check(const std::vector<LoadPlan::TensorCopy>& copies) = 0;
+  virtual void copy() = 0;
   // `state` with tensors of its own, for objects that may keep them.
   virtual Dict own(const Dict& state) = 0;
 };

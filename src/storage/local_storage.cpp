@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <optional>
 
@@ -46,6 +47,10 @@ using detail::throw_io_error;
 
 // Small appends are collected up to this size; larger ones go to the system as they are.
 constexpr std::size_t kBufferBytes = std::size_t{1} << 20;
+
+// What is to be durable begins its way to the disk each time that so much was written, beside what is written next: the
+// flush at the end then waits for the rest alone. 512 KiB are slower; so is to stay some of these behind the writers.
+constexpr std::uint64_t kFlushBytes = std::uint64_t{4} << 20;
 
 [[noreturn]] void throw_short(const std::string& path, std::uint64_t offset, std::uint64_t n_bytes,
                               std::uint64_t n_found, std::uint64_t file_size) {
@@ -70,11 +75,13 @@ class LocalWritableFile final : public WritableFile {
 
   void append(const void* data, std::size_t n_bytes) override {
     require_usable();
+    if (end_ > 0) throw_both_ways();
     if (n_bytes == 0) return;
     usable_ = false;
+    appended_ = true;
     if (buffer_.size() + n_bytes > kBufferBytes) flush_buffer();
     if (n_bytes >= kBufferBytes) {
-      detail::write_fully(temp_.fd.get(), data, n_bytes, path_.text);
+      append_to_file(data, n_bytes);
     } else {
       buffer_.reserve(kBufferBytes);
       const auto* bytes = static_cast<const unsigned char*>(data);
@@ -83,10 +90,37 @@ class LocalWritableFile final : public WritableFile {
     usable_ = true;
   }
 
+  bool can_write_at() const override { return true; }
+
+  void write_at(std::uint64_t offset, const void* data, std::size_t n_bytes) override {
+    require_usable(/*in_write_at=*/true);
+    if (appended_) throw_both_ways();
+    if (n_bytes == 0) return;
+    try {
+      detail::write_fully_at(temp_.fd.get(), offset, data, n_bytes, path_.text);
+    } catch (...) {
+      write_failed_ = true;  // the others go on: each tells the system's error, not that there was one
+      throw;
+    }
+    flush_behind(offset, offset + n_bytes);
+    std::uint64_t end = end_;
+    while (end < offset + n_bytes && !end_.compare_exchange_weak(end, offset + n_bytes)) {
+    }
+  }
+
+  void reserve(std::uint64_t n_bytes) override {
+    require_usable();
+    usable_ = false;
+    detail::reserve_room(temp_.fd.get(), n_bytes, path_.text);
+    reserved_ = n_bytes;
+    usable_ = true;
+  }
+
   void commit() override {
     require_usable();
     usable_ = false;
     flush_buffer();
+    give_back_room();
     if (durable_) detail::sync_file(temp_.fd.get(), path_.text);
     detail::report_close_errors(temp_.fd.get(), path_.text);
     if (::renameat(folder_fd_.get(), temp_.name.c_str(), folder_fd_.get(), path_.name.c_str()) != 0) {
@@ -99,13 +133,37 @@ class LocalWritableFile final : public WritableFile {
   }
 
  private:
-  void require_usable() const {
-    if (!usable_) throw IoError("cannot write '" + path_.text + "': an earlier call failed or commit() was called");
+  void require_usable(bool in_write_at = false) const {
+    if (!usable_ || (write_failed_ && !in_write_at))
+      throw IoError("cannot write '" + path_.text + "': an earlier call failed or commit() was called");
+  }
+
+  [[noreturn]] void throw_both_ways() const {
+    throw IoError("cannot write '" + path_.text + "': append() and write_at() of one file");
+  }
+
+  // Blocks behind the end would stay the file's for as long as it lives.
+  void give_back_room() {
+    struct stat status {};
+    if (reserved_ == 0 || ::fstat(temp_.fd.get(), &status) != 0) return;
+    if (static_cast<std::uint64_t>(status.st_size) < reserved_) (void)!::ftruncate(temp_.fd.get(), status.st_size);
   }
 
   void flush_buffer() {
-    detail::write_fully(temp_.fd.get(), buffer_.data(), buffer_.size(), path_.text);
+    append_to_file(buffer_.data(), buffer_.size());
     buffer_.clear();
+  }
+
+  void append_to_file(const void* data, std::size_t n_bytes) {
+    detail::write_fully(temp_.fd.get(), data, n_bytes, path_.text);
+    flush_behind(n_appended_, n_appended_ + n_bytes);
+    n_appended_ += n_bytes;
+  }
+
+  // Bytes from `begin` to `end` were written: writers go from front to back within each kFlushBytes of the file.
+  void flush_behind(std::uint64_t begin, std::uint64_t end) const {
+    const std::uint64_t from = begin / kFlushBytes * kFlushBytes, to = end / kFlushBytes * kFlushBytes;
+    if (durable_ && from < to) detail::start_flush(temp_.fd.get(), from, to - from);
   }
 
   FileDescriptor folder_fd_;
@@ -113,7 +171,12 @@ class LocalWritableFile final : public WritableFile {
   LocalPath path_;
   bool durable_;
   pid_t owner_;
-  bool usable_ = true;  // false during a call, and for good once one has thrown
+  std::atomic<bool> usable_{true};  // false during a call, and for good once one has thrown
+  std::atomic<bool> write_failed_{false};
+  std::atomic<std::uint64_t> end_{0};  // of what write_at() wrote
+  bool appended_ = false;
+  std::uint64_t reserved_ = 0;
+  std::uint64_t n_appended_ = 0;  // of them in the file
   bool committed_ = false;
   std::vector<unsigned char> buffer_;
 };

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <limits>
 #include <system_error>
 
 #include "ckptio/error.h"
@@ -16,6 +17,23 @@ namespace {
 
 // One call moves at most this much: Linux stops at 2 GiB - 4 KiB, macOS refuses more than 2 GiB - 1 with EINVAL.
 constexpr std::size_t kMaxTransferBytes = std::size_t{1} << 30;
+
+constexpr std::uint64_t kMaxOffset = std::numeric_limits<off_t>::max();
+
+// Calls `write_some(next, n_wanted)` until all is written.
+template <typename Write>
+void write_all(const void* data, std::size_t n_bytes, const std::string& path, Write write_some) {
+  const char* next = static_cast<const char*>(data);
+  while (n_bytes > 0) {
+    const std::size_t n_wanted = std::min(n_bytes, kMaxTransferBytes);
+    const ssize_t n_written = retry_interrupted([&] { return write_some(next, n_wanted); });
+    if (n_written < 0) throw_io_error("write", path, errno);
+    // POSIX leaves room for it; to go on would be an endless loop.
+    if (n_written == 0) throw_io_error("write", path, EIO);
+    next += n_written;
+    n_bytes -= static_cast<std::size_t>(n_written);
+  }
+}
 
 std::string parent_of(const std::string& path) {
   const auto slash = path.rfind('/');
@@ -71,16 +89,27 @@ void make_folders(const std::string& path, bool durable) {
 }
 
 void write_fully(int fd, const void* data, std::size_t n_bytes, const std::string& path) {
-  const char* next = static_cast<const char*>(data);
-  while (n_bytes > 0) {
-    const std::size_t n_wanted = std::min(n_bytes, kMaxTransferBytes);
-    const ssize_t n_written = retry_interrupted([&] { return ::write(fd, next, n_wanted); });
-    if (n_written < 0) throw_io_error("write", path, errno);
-    // POSIX leaves room for it; to go on would be an endless loop.
-    if (n_written == 0) throw_io_error("write", path, EIO);
-    next += n_written;
-    n_bytes -= static_cast<std::size_t>(n_written);
-  }
+  write_all(data, n_bytes, path, [&](const char* next, std::size_t n_wanted) { return ::write(fd, next, n_wanted); });
+}
+
+void write_fully_at(int fd, std::uint64_t offset, const void* data, std::size_t n_bytes, const std::string& path) {
+  if (offset > kMaxOffset || n_bytes > kMaxOffset - offset) throw_io_error("write", path, EFBIG);
+  const char* const begin = static_cast<const char*>(data);
+  write_all(data, n_bytes, path, [&](const char* next, std::size_t n_wanted) {
+    return ::pwrite(fd, next, n_wanted, static_cast<off_t>(offset + static_cast<std::uint64_t>(next - begin)));
+  });
+}
+
+void reserve_room(int fd, std::uint64_t n_bytes, const std::string& path) {
+#ifdef __linux__
+  if (n_bytes == 0 || n_bytes > kMaxOffset) return;
+  // Not posix_fallocate(), which where the file system cannot writes every block.
+  const auto call = [&] { return ::fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(n_bytes)); };
+  if (retry_interrupted(call) == 0) return;
+  if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) throw_io_error("write", path, errno);
+#else
+  (void)fd, (void)n_bytes, (void)path;
+#endif
 }
 
 std::size_t read_fully(int fd, std::uint64_t offset, void* destination, std::size_t n_bytes, const std::string& path) {
@@ -95,6 +124,15 @@ std::size_t read_fully(int fd, std::uint64_t offset, void* destination, std::siz
     n_done += static_cast<std::size_t>(n_read);
   }
   return n_done;
+}
+
+void start_flush(int fd, std::uint64_t offset, std::uint64_t n_bytes) noexcept {
+#ifdef __linux__
+  // What goes wrong on the way is kept for sync_file().
+  (void)::sync_file_range(fd, static_cast<off64_t>(offset), static_cast<off64_t>(n_bytes), SYNC_FILE_RANGE_WRITE);
+#else
+  (void)fd, (void)offset, (void)n_bytes;
+#endif
 }
 
 void sync_file(int fd, const std::string& path) {

@@ -50,8 +50,17 @@ void make_folders(const std::string& path, bool durable);
 // Writes all of it, at the descriptor's position.
 void write_fully(int fd, const void* data, std::size_t n_bytes, const std::string& path);
 
+// The same from `offset` of the file on; the descriptor's position stays. Several threads may at once.
+void write_fully_at(int fd, std::uint64_t offset, const void* data, std::size_t n_bytes, const std::string& path);
+
+// Has the file system find room for `n_bytes` bytes; where it cannot tell, nothing happens. The file's size stays.
+void reserve_room(int fd, std::uint64_t n_bytes, const std::string& path);
+
 // Reads up to `n_bytes` at `offset`; returns fewer only at the end of the file.
 std::size_t read_fully(int fd, std::uint64_t offset, void* destination, std::size_t n_bytes, const std::string& path);
+
+// Has the system begin to write these bytes of the file to the disk, if it is willing to, and waits for nothing.
+void start_flush(int fd, std::uint64_t offset, std::uint64_t n_bytes) noexcept;
 
 // Waits until the file's bytes are on the disk.
 void sync_file(int fd, const std::string& path);

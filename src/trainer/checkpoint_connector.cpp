@@ -101,6 +101,19 @@ void load_in_place(Run& run, const std::string& path, const std::function<bool(c
 
 }  // namespace
 
+void reserve_for_saves(Run& run) {
+  const auto saves = [](const auto& callback) { return callback->saves_checkpoints(); };
+  if (!run.checkpoint_io().saves_asynchronously() || std::ranges::none_of(run.callbacks, saves)) return;
+  const auto is_large = [](const std::string& name) { return name == "state_dict" || name == "optimizer_states"; };
+  Checkpoint large;
+  try {
+    large = TrainerState(run).select(is_large).state_dict();
+  } catch (const Error&) {  // whoever saves it says so; weights alone may be all that is saved
+    return;
+  }
+  run.checkpoint_io().reserve(large);
+}
+
 Checkpoint dump_checkpoint(Run& run, bool weights_only) {
   TrainerState live(run);
   const auto in_every_checkpoint = [](const std::string& name) { return name == "state_dict" || name == "loops"; };

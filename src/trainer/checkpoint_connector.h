@@ -12,6 +12,10 @@ namespace ckptio::detail {
 // The checkpoint of the run as it stands, the on_save_checkpoint hooks' additions included.
 Checkpoint dump_checkpoint(Run& run, bool weights_only);
 
+// Tells the plugin what the run's checkpoints hold, as far as the module and the optimizers have their tensors already,
+// where saves go on in the background and a callback makes any.
+void reserve_for_saves(Run& run);
+
 // A fit's way back to a checkpoint, in the two steps between which the optimizers are made. Where anything in between
 // or in here throws, destruction puts the module's weights back. With no path it does nothing.
 class FitResume {

@@ -2,7 +2,9 @@
 #include "trainer/fit_loop.h"
 
 #include <algorithm>
+#include <utility>
 
+#include "trainer/checkpoint_connector.h"
 #include "trainer/clip_gradients.h"
 #include "trainer/evaluation_loop.h"
 #include "trainer/generators.h"
@@ -32,6 +34,7 @@ std::optional<double> monitored_metric(const Run& run, const LRSchedulerConfig& 
 void FitLoop::run() {
   if (run_.shape.n_train_batches == 0) return run_.trainer.print(kNoBatches);
   take_up_checkpoint();
+  reserve_for_saves(run_);
   while (!done() && run_epoch()) {
   }
 }
@@ -230,6 +233,7 @@ void FitLoop::end_step() {
   run_.gradients_are_mixed = false;
   ++progress_.global_step;
   ++progress_.epoch_steps;
+  if (std::exchange(is_first_step_, false)) reserve_for_saves(run_);  // the optimizers have made their moments now
 }
 
 // Without a batch left, and once only: the epoch's last hooks come after.

@@ -63,6 +63,7 @@ class FitLoop {
   BatchSource* val_;
   const SignalGuard& signals_;
   bool has_batch_ = false;  // fetched, and not done yet
+  bool is_first_step_ = true;
 };
 
 }  // namespace ckptio::detail

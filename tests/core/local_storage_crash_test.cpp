@@ -4,8 +4,10 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <set>
 #include <string>
@@ -262,4 +264,66 @@ TEST_CASE("LocalStorage.AFullDiskIsAnIoErrorAndTheOldFileStays", "[local][crash]
     return;
   }
   CHECK(code == 0);
+}
+
+TEST_CASE("LocalStorage.InterruptedAndShortWritesAtPositionsAreContinued", "[local][crash]") {
+  TempFolder folder;
+  LocalStorage storage;
+  std::string content(100'000, ' ');
+  for (std::size_t i = 0; i < content.size(); ++i) content[i] = static_cast<char>(i * 7);
+  {
+    std::atomic<int> n{0};
+    SystemCallHook hook(
+        [&](const std::string& call) { return (call == "pwrite" || call == "fallocate") && ++n % 2 == 1 ? EINTR : 0; });
+    ShortWrites short_writes(777);
+    const auto file = storage.create(folder / "a.pt");
+    file->reserve(content.size());
+    file->write_at(50'000, content.data() + 50'000, 50'000);
+    file->write_at(0, content.data(), 50'000);
+    file->commit();
+  }
+  CHECK((read_file(storage, folder / "a.pt") == content));
+}
+
+TEST_CASE("LocalStorage.AWriteAtAPositionThatFailsLeavesTheOldFile", "[local][crash]") {
+  TempFolder folder;
+  LocalStorage storage;
+  write_file(storage, folder / "a.pt", "old");
+  {
+    SystemCallHook hook([&](const std::string& call) { return call == "pwrite" ? ENOSPC : 0; });
+    const auto file = storage.create(folder / "a.pt");
+    CHECK_THROWS_WITH(file->write_at(0, "new", 3), ContainsSubstring("a.pt") && ContainsSubstring("No space left"));
+    CHECK_THROWS_AS(file->commit(), IoError);
+  }
+  CHECK(read_file(storage, folder / "a.pt") == "old");
+  CHECK(n_raw_names(folder.path()) == 1);
+}
+
+TEST_CASE("LocalStorage.NoRoomForAReservationIsAnIoErrorAndNoReservationsAreNone", "[local][crash]") {
+  TempFolder folder;
+  LocalStorage storage;
+  {
+    SystemCallHook hook([&](const std::string& call) { return call == "fallocate" ? ENOSPC : 0; });
+    const auto file = storage.create(folder / "a.pt");
+    CHECK_THROWS_WITH(file->reserve(5), ContainsSubstring("a.pt") && ContainsSubstring("No space left"));
+    CHECK_THROWS_AS(file->write_at(0, "x", 1), IoError);
+  }
+  SystemCallHook hook([&](const std::string& call) { return call == "fallocate" ? EOPNOTSUPP : 0; });
+  const auto file = storage.create(folder / "a.pt");
+  file->reserve(5);
+  file->write_at(0, "x", 1);
+  file->commit();
+  CHECK(read_file(storage, folder / "a.pt") == "x");
+}
+
+TEST_CASE("LocalStorage.WhatWasReservedButNotWrittenIsGivenBack", "[local]") {
+  TempFolder folder;
+  LocalStorage storage;
+  const auto file = storage.create(folder / "a.pt");
+  file->reserve(8 << 20);
+  file->write_at(0, "x", 1);
+  file->commit();
+  struct stat status {};
+  REQUIRE(::stat((folder / "a.pt").c_str(), &status) == 0);
+  CHECK(status.st_blocks * 512 < 1 << 20);
 }

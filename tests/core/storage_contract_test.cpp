@@ -47,11 +47,18 @@ struct FaultyPlace {
   std::string path(const std::string& name) const { return "root/" + name; }
 };
 
+struct FaultyLocalPlace {
+  TempFolder folder;
+  FaultyStorage storage{std::make_shared<LocalStorage>()};
+  std::string path(const std::string& name) const { return folder / name; }
+};
+
 using Names = std::vector<std::string>;
 
 }  // namespace
 
-#define PLACES LocalPlace, NonDurableLocalPlace, LocalUriPlace, MemoryPlace, FaultyPlace
+#define PLACES LocalPlace, NonDurableLocalPlace, LocalUriPlace, MemoryPlace, FaultyPlace, FaultyLocalPlace
+#define POSITIONAL_PLACES LocalPlace, NonDurableLocalPlace, FaultyLocalPlace
 
 TEMPLATE_TEST_CASE("Storage.WhatWasCommittedIsRead", "[contract]", PLACES) {
   TestType place;
@@ -264,4 +271,72 @@ TEMPLATE_TEST_CASE("Storage.ManyThreadsWriteOnePathAndReadersSeeWholeFiles", "[c
   CHECK(n_torn == 0);
   CHECK(n_failed == 0);
   CHECK(place.storage.list(place.path("")) == Names{"a.pt"});
+}
+
+TEMPLATE_TEST_CASE("Storage.APlaceWithoutPositionsSaysSoAndRefuses", "[contract]", MemoryPlace, FaultyPlace) {
+  TestType place;
+  const auto file = place.storage.create(place.path("a.pt"));
+  CHECK_FALSE(file->can_write_at());
+  CHECK_THROWS_AS(file->write_at(0, "x", 1), UnsupportedError);
+}
+
+TEMPLATE_TEST_CASE("Storage.AReservationIsNoContent", "[contract]", PLACES) {
+  TestType place;
+  const auto file = place.storage.create(place.path("a.pt"));
+  file->reserve(1'000'000);
+  file->append("short", 5);
+  file->commit();
+  CHECK(read_file(place.storage, place.path("a.pt")) == "short");
+}
+
+TEMPLATE_TEST_CASE("Storage.PiecesInAnyOrderMakeTheFile", "[contract]", POSITIONAL_PLACES) {
+  TestType place;
+  const auto file = place.storage.create(place.path("a.pt"));
+  REQUIRE(file->can_write_at());
+  file->reserve(100);
+  file->write_at(6, "world", 5);
+  file->write_at(3, "", 0);
+  file->write_at(0, "?????", 5);
+  file->write_at(0, "hello", 5);
+  file->commit();
+  CHECK(read_file(place.storage, place.path("a.pt")) == std::string("hello\0world", 11));
+}
+
+TEMPLATE_TEST_CASE("Storage.ThreadsWritePiecesSideBySide", "[contract]", POSITIONAL_PLACES) {
+  TestType place;
+  const std::size_t n_pieces = 64, n_bytes = 10'007;
+  std::string expected;
+  for (std::size_t i = 0; i < n_pieces; ++i) expected += std::string(n_bytes, static_cast<char>('A' + i));
+  const auto file = place.storage.create(place.path("a.pt"));
+  std::vector<std::thread> threads;
+  for (std::size_t first = 0; first < 4; ++first) {
+    threads.emplace_back([&, first] {
+      for (std::size_t i = n_pieces - 4 + first; i < n_pieces; i -= 4) {
+        file->write_at(i * n_bytes, expected.data() + i * n_bytes, n_bytes);
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  file->commit();
+  CHECK((read_file(place.storage, place.path("a.pt")) == expected));
+}
+
+TEMPLATE_TEST_CASE("Storage.AFileIsAppendedToOrWrittenAtPositionsNotBoth", "[contract]", POSITIONAL_PLACES) {
+  TestType place;
+  const auto appended = place.storage.create(place.path("a.pt"));
+  appended->append("x", 1);
+  CHECK_THROWS_AS(appended->write_at(0, "y", 1), IoError);
+  const auto written = place.storage.create(place.path("b.pt"));
+  written->write_at(0, "y", 1);
+  CHECK_THROWS_AS(written->append("x", 1), IoError);
+}
+
+TEMPLATE_TEST_CASE("Storage.NoPieceCanBeWrittenAfterCommit", "[contract]", POSITIONAL_PLACES) {
+  TestType place;
+  const auto file = place.storage.create(place.path("a.pt"));
+  file->write_at(0, "x", 1);
+  file->commit();
+  CHECK_THROWS_AS(file->write_at(0, "y", 1), IoError);
+  CHECK_THROWS_AS(file->reserve(5), IoError);
+  CHECK(read_file(place.storage, place.path("a.pt")) == "x");
 }

@@ -50,6 +50,17 @@ ssize_t write(int fd, const void* data, size_t n_bytes) {
   return ::syscall(SYS_write, fd, data, n_bytes);
 }
 
+// As glibc declares it where off_t has 64 bits anyway.
+ssize_t pwrite(int fd, const void* data, size_t n_bytes, off_t offset) {
+  if (before("pwrite") != 0) return -1;
+  n_bytes = std::min(n_bytes, ckptio::test::max_write_bytes);
+  return ::syscall(SYS_pwrite64, fd, data, n_bytes, offset);
+}
+
+int fallocate(int fd, int mode, off_t offset, off_t n_bytes) {
+  return before("fallocate") != 0 ? -1 : static_cast<int>(::syscall(SYS_fallocate, fd, mode, offset, n_bytes));
+}
+
 int fsync(int fd) { return before("fsync") != 0 ? -1 : static_cast<int>(::syscall(SYS_fsync, fd)); }
 
 int flock(int fd, int operation) noexcept {

@@ -9,9 +9,9 @@
 
 namespace ckptio::test {
 
-// Before each call of write, fsync, renameat, unlinkat, symlinkat, flock, mkdir and close (of descriptors above 2), of
-// any thread, while this object lives. Returns 0 to let it happen or an errno for it to fail with. Calls made inside
-// the hook pass unseen. At most one object at a time.
+// Before each call of write, pwrite, fallocate, fsync, renameat, unlinkat, symlinkat, flock, mkdir and close (of
+// descriptors above 2), of any thread, while this object lives. Returns 0 to let it happen or an errno for it to fail
+// with. Calls made inside the hook pass unseen. At most one object at a time.
 class SystemCallHook {
  public:
   using Function = std::function<int(const std::string& call)>;
@@ -20,7 +20,7 @@ class SystemCallHook {
   SystemCallHook(const SystemCallHook&) = delete;
 };
 
-// While it lives, write() takes at most this many bytes at a time.
+// While it lives, write() and pwrite() take at most this many bytes at a time.
 class ShortWrites {
  public:
   explicit ShortWrites(std::size_t n_bytes);

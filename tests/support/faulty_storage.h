@@ -29,12 +29,13 @@ namespace ckptio::test {
 struct Faults {
   std::optional<std::uint64_t> fail_at_call{};    // the n-th call of any function, and all that follow
   std::optional<std::uint64_t> fail_at_create{};  // these: the n-th of their kind only
-  std::optional<std::uint64_t> fail_at_append{};
+  std::optional<std::uint64_t> fail_at_append{};  // of append() and write_at() together
   std::optional<std::uint64_t> fail_at_commit{};
   std::optional<std::uint64_t> fail_at_open{};
   std::optional<std::uint64_t> fail_at_read{};
   std::optional<std::uint64_t> fail_at_remove{};
-  // Bytes before this many are passed on, over all files; the append() that goes beyond fails, as on a full disk.
+  // Bytes before this many are passed on, over all files; the append() or write_at() that goes beyond fails, as on a
+  // full disk.
   std::optional<std::uint64_t> fail_at_written_byte{};
   std::optional<std::uint64_t> truncate_to{};  // files are opened with at most so many bytes
   std::optional<std::uint64_t> shrink_to{};    // size() stays, but reads beyond this byte fail: cut off while open
@@ -114,6 +115,16 @@ class FaultyStorage final : public StorageBackend {
       if (before < limit) inner_->append(data, limit - before);
       state_->fail("write", path_);
     }
+    bool can_write_at() const override { return inner_->can_write_at(); }
+    void write_at(std::uint64_t offset, const void* data, std::size_t n_bytes) override {
+      state_->count(state_->appends, state_->faults.fail_at_append, "write", path_);
+      const std::uint64_t before = state_->bytes_written.fetch_add(n_bytes);
+      const std::uint64_t limit = state_->faults.fail_at_written_byte.value_or(UINT64_MAX);
+      if (!state_->strikes(path_) || before + n_bytes <= limit) return inner_->write_at(offset, data, n_bytes);
+      if (before < limit) inner_->write_at(offset, data, limit - before);
+      state_->fail("write", path_);
+    }
+    void reserve(std::uint64_t n_bytes) override { inner_->reserve(n_bytes); }
     void commit() override {
       state_->count(state_->commits, state_->faults.fail_at_commit, "write", path_);
       inner_->commit();
@@ -148,6 +159,14 @@ class FaultyStorage final : public StorageBackend {
       if (bit && *bit / 8 >= offset && *bit / 8 - offset < n_bytes) {
         static_cast<unsigned char*>(destination)[*bit / 8 - offset] ^= static_cast<unsigned char>(1u << (*bit % 8));
       }
+    }
+
+    // What is touched there can be neither counted nor spoiled.
+    std::shared_ptr<void> map() const override {
+      const Faults& faults = state_->faults;
+      const bool spoils = faults.fail_at_call || faults.fail_at_read || faults.truncate_to || faults.shrink_to ||
+                          faults.flip_bit.has_value();
+      return spoils ? nullptr : inner_->map();
     }
 
    private:

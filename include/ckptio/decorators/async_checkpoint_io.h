@@ -69,8 +69,8 @@ class AsyncCheckpointIO : public WrappingCheckpointIO {
   void teardown() override;
 
   // Has memory for a save of `checkpoint`, or of so many bytes of tensors, made ready in the background, so that the
-  // first save costs no more than the later ones. The Trainer calls it as a fit starts.
-  void reserve(const Checkpoint& checkpoint);
+  // first save costs no more than the later ones.
+  void reserve(const Checkpoint& checkpoint) override;
   void reserve(std::size_t n_bytes);
 
  private:

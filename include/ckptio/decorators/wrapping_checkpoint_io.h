@@ -48,6 +48,7 @@ class WrappingCheckpointIO : public CheckpointIO {
   void remove_checkpoint(const std::string& path) override;
   bool requires_state_on_load() const override;
   bool saves_asynchronously() const override;
+  void reserve(const Checkpoint& checkpoint) override;
 
   // Calls save_checkpoint(), so that a subclass overrides that alone; what arrives at the wrapped plugin is an
   // async_save_checkpoint all the same. The future is that one's: of the last, after waiting for the others, where a

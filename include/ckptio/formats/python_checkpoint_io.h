@@ -16,6 +16,7 @@
 // from where they are and read to where they stay; nothing is held twice.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <optional>
 #include <string>
@@ -25,6 +26,10 @@
 
 namespace ckptio {
 
+namespace detail {
+class IoEngine;
+}
+
 struct PythonCheckpointIOOptions {
   // Where checkpoints are kept; null: LocalStorage, durable.
   std::shared_ptr<StorageBackend> storage{};
@@ -33,9 +38,12 @@ struct PythonCheckpointIOOptions {
   std::string serialization_id{};
   // True: requires_state_on_load() is true, so that the Trainer has checkpoints restored in place.
   bool restore_in_place = false;
+  // How many threads write and read a file side by side, with the one that calls: 1 starts none. They are not
+  // LibTorch's, and wait for the next call until teardown(). 0: as many as the processor runs at once, up to 4.
+  std::size_t n_threads = 0;
 };
 
-// Threads: any number may call at once (a StorageBackend allows it).
+// Threads: any number may call at once (a StorageBackend allows it); their reading and writing takes turns.
 class PythonCheckpointIO : public CheckpointIO {
  public:
   // Keeps checkpoints on the local disk: LocalStorage, durable.
@@ -52,20 +60,22 @@ class PythonCheckpointIO : public CheckpointIO {
 
   // Reads files of torch.save, also those before torch 1.6 (no zip) and of machines of the other byte order, and
   // LibTorch's archives, whose attributes it gives. Every byte is checked against its CRC-32 where the file has one,
-  // unless options.mmap is set.
+  // unless options.verify is false.
   // With options.state, tensors go from the file straight into those of its modules and optimizers: where shape, dtype
   // and layout in memory are the same, nothing is held twice. Names, shapes, dtypes and every checksum are checked
-  // before the first of them changes, so contents are read twice. Returns what the state has no name for, or nullopt
-  // where that is nothing. An IoError while they change says so: the state is then no longer to be used. TypeError if
-  // options.map_location is given too; options.mmap is ignored.
-  // UnsafeError: weights_only = true, and the file names a class or function beyond those of tensors and plain values;
-  // lists each and where it is. TypeError: what was saved is no dict (load_value reads it).
-  // CorruptError: not a checkpoint, empty, truncated, altered, or beyond what it could be. UnsupportedError: beyond the
-  // limits, such as containers nested deeper than 1000, or more than 256 MiB of values beside the tensors.
+  // before the first of them changes, so contents are read twice, unless options.transactional is false. Returns what
+  // the state has no name for, or nullopt where that is nothing. An IoError while they change says so: the state is
+  // then no longer to be used. TypeError if options.map_location is given too; options.mmap is ignored. UnsafeError:
+  // weights_only = true, and the file names a class or function beyond those of tensors and plain values; lists each
+  // and where it is. TypeError: what was saved is no dict (load_value reads it). CorruptError: not a checkpoint, empty,
+  // truncated, altered, or beyond what it could be. UnsupportedError: beyond the limits, such as containers nested
+  // deeper than 1000, or more than 256 MiB of values beside the tensors.
   std::optional<Checkpoint> load_checkpoint(const std::string& path, const LoadOptions& options = {}) override;
 
   void remove_checkpoint(const std::string& path) override;
   bool requires_state_on_load() const override;
+  // Ends the threads.
+  void teardown() override;
 
   // torch.save and torch.load of anything: a tensor, a list, an Opaque. As above.
   void save_value(const Value& value, const std::string& path);
@@ -73,6 +83,7 @@ class PythonCheckpointIO : public CheckpointIO {
 
  private:
   PythonCheckpointIOOptions options_;
+  std::unique_ptr<detail::IoEngine> engine_;
 };
 
 }  // namespace ckptio

@@ -23,6 +23,7 @@
 // Format facts: safetensors 0.8.0, its README and safetensors/torch.py. It has no checksums.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -32,6 +33,10 @@
 #include "ckptio/storage/storage_backend.h"
 
 namespace ckptio {
+
+namespace detail {
+class IoEngine;
+}
 
 // What becomes of a checkpoint's values that are no tensors: epoch, hyperparameters, ...
 enum class PlainValues : std::uint8_t {
@@ -45,9 +50,14 @@ struct SafetensorsCheckpointIOOptions {
   PlainValues plain_values = PlainValues::metadata;
   // Written as the file's `__metadata__`, for other programs: {"format", "pt"} is what transformers asks for.
   std::map<std::string, std::string> metadata{};
+  // True: requires_state_on_load() is true, so that the Trainer has checkpoints restored in place.
+  bool restore_in_place = false;
+  // How many threads write and read a file side by side, with the one that calls: 1 starts none. They are not
+  // LibTorch's, and wait for the next call until teardown(). 0: as many as the processor runs at once, up to 4.
+  std::size_t n_threads = 0;
 };
 
-// Threads: any number may call at once (a StorageBackend allows it).
+// Threads: any number may call at once (a StorageBackend allows it); their reading and writing takes turns.
 class SafetensorsCheckpointIO : public CheckpointIO {
  public:
   // Keeps checkpoints on the local disk: LocalStorage, durable.
@@ -67,10 +77,13 @@ class SafetensorsCheckpointIO : public CheckpointIO {
                        const std::optional<Dict>& storage_options = std::nullopt) override;
 
   // Checks the whole header, which describes every byte of the file, before it makes a tensor. With options.mmap
-  // tensors are the file's pages, but for those that stand at an address that does not fit their dtype. Ignores
-  // options.state; the result is always there. `weights_only` asks for no more than the format gives. CorruptError: not
-  // such a file, truncated, or against a rule of the format. UnsupportedError: a dtype that PyTorch lacks (F6_E2M3,
-  // F6_E3M2, unknown ones), a "ckptio.structure" of a newer version, a build without nlohmann/json.
+  // tensors are the file's pages, but for those that stand at an address that does not fit their dtype. With
+  // options.state, tensors go from the file straight into those of its modules and optimizers, after names, shapes and
+  // dtypes have been compared; returns what the state has no name for, or nullopt where that is nothing. An IoError
+  // meanwhile says so: the state is then no longer to be used. TypeError if options.map_location is given too.
+  // `weights_only` asks for no more than the format gives. CorruptError: not such a file, truncated, or against a rule
+  // of the format. UnsupportedError: a dtype that PyTorch lacks (F6_E2M3, F6_E3M2, unknown ones), a "ckptio.structure"
+  // of a newer version, a build without nlohmann/json.
   std::optional<Checkpoint> load_checkpoint(const std::string& path, const LoadOptions& options = {}) override;
 
   // The file's metadata, without "ckptio.structure": those of SafetensorsCheckpointIOOptions, and the names of tensors
@@ -78,9 +91,13 @@ class SafetensorsCheckpointIO : public CheckpointIO {
   std::map<std::string, std::string> load_metadata(const std::string& path) const;
 
   void remove_checkpoint(const std::string& path) override;
+  bool requires_state_on_load() const override;
+  // Ends the threads.
+  void teardown() override;
 
  private:
   SafetensorsCheckpointIOOptions options_;
+  std::unique_ptr<detail::IoEngine> engine_;
 };
 
 }  // namespace ckptio

@@ -6,7 +6,7 @@
 // user gave to save_checkpoint or load_checkpoint: a file path or a URI.
 //
 // Threads: a StorageBackend may be called from several threads at once. A WritableFile belongs to one thread at a
-// time; a RandomAccessFile may be read by many at once.
+// time, but for write_at(); a RandomAccessFile may be read by many at once.
 // Errors: NotFoundError for what does not exist, IoError for all that the place refuses; both name the path.
 #pragma once
 
@@ -35,8 +35,24 @@ class WritableFile {
   // Makes the bytes the content of the path, all at once: a reader at any moment finds the old file or the new
   // one, whole. On return the new content survives a power cut, where the backend promises durability and it was
   // not turned off. On IoError the old file is whole; or, where only the last step failed, which makes the change
-  // survive a power cut, the new one is: the message then says so. Requires: called once, after the last append().
+  // survive a power cut, the new one is: the message then says so. Requires: called once, after the last append() or
+  // write_at() has returned.
   virtual void commit() = 0;
+
+  // True where write_at() works: then a checkpoint is written by several threads side by side, else by one with
+  // append(). A file is written with one of the two only. The default implementation says false.
+  virtual bool can_write_at() const { return false; }
+
+  // Writes the `n_bytes` bytes at `data` to the file's bytes from `offset` on, over what was written there before.
+  // Bytes in between that nobody writes are zero. Safe from several threads at once, for ranges that do not overlap.
+  // After an IoError of any thread the file can only be destroyed, once the calls of the others have returned; they
+  // may throw too. IoError also after an append(). The default implementation throws UnsupportedError.
+  virtual void write_at(std::uint64_t offset, const void* data, std::size_t n_bytes);
+
+  // Says that the file will have `n_bytes` bytes, so that the place can set them aside: IoError where it knows that it
+  // has no room for them. Only what is written counts as the file's content. Called at most once, before the first
+  // write. The default implementation does nothing.
+  virtual void reserve(std::uint64_t n_bytes);
 };
 
 // One file open for reading, a fixed sequence of bytes: replacing or removing the path does not change it.

@@ -8,14 +8,15 @@ list(FILTER sources EXCLUDE REGEX "TARGET_OBJECTS|/trainer/|/lr_scheduler\\.cpp$
 add_library(ckptio_saving OBJECT ${sources})
 set_target_properties(ckptio_saving PROPERTIES POSITION_INDEPENDENT_CODE ON)
 target_include_directories(ckptio_saving PUBLIC "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}/src")
-target_link_libraries(ckptio_saving PUBLIC torch ckptio_core ckptio_async PRIVATE ckptio_build_options)
+target_link_libraries(ckptio_saving PUBLIC torch ckptio_core ckptio_async ckptio_engine PRIVATE ckptio_build_options)
 target_compile_features(ckptio_saving PUBLIC cxx_std_20)
 target_compile_options(ckptio_saving PUBLIC -O1)  # compiles faster, and runs once
 target_precompile_headers(ckptio_saving PRIVATE <torch/torch.h>)
 
 function(ckptio_add_saving_executable target)
   add_executable(${target} "${PROJECT_SOURCE_DIR}/tests/support/tsan_suppressions.cpp" ${ARGN}
-    $<TARGET_OBJECTS:ckptio_core> $<TARGET_OBJECTS:ckptio_async> $<TARGET_OBJECTS:ckptio_saving>)
+    $<TARGET_OBJECTS:ckptio_core> $<TARGET_OBJECTS:ckptio_async> $<TARGET_OBJECTS:ckptio_engine>
+    $<TARGET_OBJECTS:ckptio_saving>)
   target_link_libraries(${target} PRIVATE ckptio_saving ckptio_build_options)
   target_compile_options(${target} PRIVATE -fPIC)  # as the precompiled header
   target_precompile_headers(${target} REUSE_FROM ckptio_saving)

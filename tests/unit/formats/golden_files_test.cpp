@@ -4,10 +4,10 @@
 
 #include "ckptio/formats/torch_checkpoint_io.h"
 #include "ckptio/storage/local_storage.h"
-#include "formats/archive_storages.h"
 #include "formats/checkpoint_file.h"
 #include "formats/object_to_value.h"
 #include "formats/opaque_context.h"
+#include "formats/storage_reader.h"
 #include "golden_checkpoints.h"
 #include "support/catch.h"
 #include "support/temp_folder.h"
@@ -36,7 +36,8 @@ Checkpoint read_by_codec(const std::string& path) {
   const auto file = open_checkpoint_file(storage, path);
   Archive archive = Archive::open(source_of(*file, path));
   CHECK(archive.is_checkpoint());
-  std::vector<c10::Storage> storages = read_storages(archive, *file, {});
+  IoEngine engine;
+  std::vector<c10::Storage> storages = StorageReader(archive, *file, engine, true).read_all({});
   const auto context = make_opaque_context(path, archive.take_graph(), std::move(storages));
   return opened_to_value(context, *context->graph.root).as<Dict>();
 }

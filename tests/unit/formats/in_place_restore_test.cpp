@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// load_checkpoint(path, {.state = &state}) of PythonCheckpointIO.
+// load_checkpoint(path, {.state = &state}) of PythonCheckpointIO and SafetensorsCheckpointIO.
 #include <torch/torch.h>
 
 #include <filesystem>
 #include <fstream>
 
 #include "ckptio/formats/python_checkpoint_io.h"
+#include "ckptio/formats/safetensors_checkpoint_io.h"
 #include "ckptio/opaque.h"
 #include "ckptio/state.h"
 #include "ckptio/storage/local_storage.h"
@@ -51,6 +52,38 @@ struct Run {
   torch::nn::Sequential net;
   std::unique_ptr<torch::optim::Adam> adam;
   State state;
+};
+
+struct Buffers : torch::nn::Module {
+  Buffers(at::Tensor a, at::Tensor b) {
+    register_buffer("a", std::move(a));
+    register_buffer("b", std::move(b));
+  }
+};
+
+void flip_bit(const std::string& path, std::uintmax_t byte) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekg(static_cast<std::streamoff>(byte));
+  const char flipped = static_cast<char>(file.get() ^ 1);
+  file.seekp(static_cast<std::streamoff>(byte));
+  file.put(flipped);
+}
+
+// Damages the one place in the file where the elements of `content` stand.
+void damage(const std::string& path, const at::Tensor& content) {
+  const std::string bytes = test::read_file(LocalStorage(), path);
+  const at::Tensor plain = content.contiguous();
+  const std::string wanted(static_cast<const char*>(plain.const_data_ptr()), plain.nbytes());
+  const std::size_t at = bytes.find(wanted);
+  REQUIRE(at != std::string::npos);
+  REQUIRE(bytes.find(wanted, at + 1) == std::string::npos);
+  flip_bit(path, at + wanted.size() / 2);
+}
+
+struct Counter {
+  int n = 1;
+  Dict state_dict() const { return {{"n", n}}; }
+  void load_state_dict(const Dict& state) { n = state.at("n").as<std::int64_t>(); }
 };
 
 }  // namespace
@@ -109,13 +142,7 @@ TEST_CASE("A file that does not fit or is damaged changes nothing", "[python][in
 
   io.save_checkpoint(Run(1).state.state_dict(), folder / "bit.ckpt");
   const auto size = std::filesystem::file_size(folder / "bit.ckpt");
-  for (const std::uintmax_t at : {size / 2, size / 4}) {
-    std::fstream file(folder / "bit.ckpt", std::ios::in | std::ios::out | std::ios::binary);
-    file.seekg(static_cast<std::streamoff>(at));
-    const char byte = static_cast<char>(file.get() ^ 1);
-    file.seekp(static_cast<std::streamoff>(at));
-    file.put(byte);
-  }
+  for (const std::uintmax_t at : {size / 2, size / 4}) flip_bit(folder / "bit.ckpt", at);
   CHECK_THROWS_AS(io.load_checkpoint(folder / "bit.ckpt", {.state = &run.state}), CorruptError);
   CHECK(run.copy() == before);
 
@@ -126,16 +153,131 @@ TEST_CASE("A file that does not fit or is damaged changes nothing", "[python][in
   CHECK_THROWS_AS(io.load_checkpoint(folder / "shape.ckpt", {.state = &run.state, .map_location = "cpu"}), TypeError);
 }
 
-namespace {
+TEST_CASE("One pass gives the same, and says where damage leaves the state", "[python][in_place]") {
+  const TempFolder folder;
+  PythonCheckpointIO io;
+  const Run saved(1);
+  io.save_checkpoint(saved.state.state_dict(), folder / "a.ckpt");
+  Run run(2);
+  CHECK(io.load_checkpoint(folder / "a.ckpt", {.state = &run.state, .transactional = false}) == std::nullopt);
+  CHECK(run.copy() == saved.copy());
 
-struct Buffers : torch::nn::Module {
-  Buffers(at::Tensor a, at::Tensor b) {
-    register_buffer("a", std::move(a));
-    register_buffer("b", std::move(b));
+  const at::Tensor large = torch::rand({3'000'000});
+  Buffers source(large, torch::ones({4}));
+  io.save_checkpoint({{"state_dict", state_dict(source)}}, folder / "b.ckpt");
+  Buffers live(torch::zeros({3'000'000}), torch::zeros({4}));
+  State state;
+  state.add("state_dict", live);
+  flip_bit(folder / "b.ckpt", std::filesystem::file_size(folder / "b.ckpt") / 2);
+  CHECK_THROWS_WITH(io.load_checkpoint(folder / "b.ckpt", {.state = &state, .transactional = false}),
+                    ContainsSubstring("CRC-32") && ContainsSubstring("no longer to be used"));
+  CHECK_THROWS_WITH(io.load_checkpoint(folder / "b.ckpt", {.state = &state}),
+                    ContainsSubstring("CRC-32") && !ContainsSubstring("no longer to be used"));
+  CHECK(io.load_checkpoint(folder / "b.ckpt", {.state = &state, .verify = false}) == std::nullopt);
+  CHECK_FALSE(torch::equal(live.named_buffers()["a"], large));
+}
+
+TEST_CASE("In one pass, what is copied on the way is checked before anything changes", "[python][in_place]") {
+  const TempFolder folder;
+  PythonCheckpointIO io;
+  Buffers saved(torch::rand({1000, 2000}), torch::ones({4}));
+  io.save_checkpoint({{"state_dict", state_dict(saved)}}, folder / "a.ckpt");
+  Buffers live(torch::zeros({2000, 1000}).t(), torch::zeros({4}));
+  State state;
+  state.add("state_dict", live);
+  flip_bit(folder / "a.ckpt", std::filesystem::file_size(folder / "a.ckpt") / 2);
+  CHECK_THROWS_AS(io.load_checkpoint(folder / "a.ckpt", {.state = &state, .transactional = false}), CorruptError);
+  CHECK(live.named_buffers()["a"].count_nonzero().item<std::int64_t>() == 0);
+  CHECK(live.named_buffers()["b"].count_nonzero().item<std::int64_t>() == 0);
+}
+
+TEST_CASE("In one pass, what is no tensor's whole content is checked before anything changes", "[python][in_place]") {
+  const TempFolder folder;
+  const std::string path = folder / "a.ckpt";
+  PythonCheckpointIO io;
+  Run saved(1), live(2);
+  Counter counter;
+  live.state.add("counter", counter);
+  const at::Tensor step = torch::full({}, 200.0F), base = torch::rand({1000}), extra = torch::rand({50});
+  Checkpoint checkpoint = saved.copy();
+  checkpoint["counter"] = Dict{{"n", 2}};
+  checkpoint["extra"] = extra;
+  const Dict before = live.copy();
+  at::Tensor damaged;
+  SECTION("an optimizer's step, which becomes a number") {
+    Dict& optimizer_state = checkpoint.at("optimizer").mutable_as<Dict>().at("state").mutable_as<Dict>();
+    optimizer_state.at(0).mutable_as<Dict>()["step"] = damaged = step;
   }
-};
+  SECTION("a view of a larger storage") {
+    Dict& weights = checkpoint.at("state_dict").mutable_as<Dict>();
+    weights["1.bias"] = base.slice(0, 0, 300);
+    damaged = base.slice(0, 900);
+  }
+  SECTION("what the state has no name for") { damaged = extra; }
+  io.save_checkpoint(checkpoint, path);
+  damage(path, damaged);
+  CHECK_THROWS_AS(io.load_checkpoint(path, {.state = &live.state, .transactional = false}), CorruptError);
+  CHECK(live.copy() == before);
+  CHECK(counter.n == 1);
+}
 
-}  // namespace
+TEST_CASE("Tensors that overlap in memory are restored in their order", "[python][in_place]") {
+  const TempFolder folder;
+  PythonCheckpointIO io;
+  Buffers saved(torch::full({500'000}, 1.0), torch::full({600'000}, 2.0));
+  io.save_checkpoint({{"state_dict", state_dict(saved)}}, folder / "a.ckpt");
+  for (const bool transactional : {true, false}) {
+    const at::Tensor memory = torch::zeros({1'000'000});
+    Buffers live(memory.slice(0, 0, 500'000), memory.slice(0, 400'000));
+    State state;
+    state.add("state_dict", live);
+    CHECK(io.load_checkpoint(folder / "a.ckpt", {.state = &state, .transactional = transactional}) == std::nullopt);
+    CHECK(memory.slice(0, 0, 400'000).eq(1).all().item<bool>());
+    CHECK(memory.slice(0, 400'000).eq(2).all().item<bool>());
+  }
+}
+
+TEST_CASE("Views of one storage are restored each into its own tensor", "[python][in_place]") {
+  const TempFolder folder;
+  PythonCheckpointIO io;
+  const at::Tensor base = torch::rand({400'000});
+  Buffers saved(base.slice(0, 0, 300'000), base.slice(0, 100'000));
+  io.save_checkpoint({{"state_dict", state_dict(saved)}}, folder / "a.ckpt");
+  for (const bool transactional : {true, false}) {
+    Buffers live(torch::zeros({300'000}), torch::zeros({300'000}));
+    State state;
+    state.add("state_dict", live);
+    CHECK(io.load_checkpoint(folder / "a.ckpt", {.state = &state, .transactional = transactional}) == std::nullopt);
+    CHECK(torch::equal(live.named_buffers()["a"], base.slice(0, 0, 300'000)));
+    CHECK(torch::equal(live.named_buffers()["b"], base.slice(0, 100'000)));
+  }
+}
+
+TEST_CASE("A safetensors file is restored into the memory a state has", "[safetensors][in_place]") {
+  const TempFolder folder;
+  const std::vector<std::shared_ptr<StorageBackend>> storages{std::make_shared<LocalStorage>(),
+                                                              std::make_shared<MemoryStorage>()};
+  for (const auto& storage : storages) {
+    SafetensorsCheckpointIO io(storage);
+    const Run saved(1);
+    Checkpoint checkpoint = saved.state.state_dict();
+    checkpoint["epoch"] = 3;
+    checkpoint["extra"] = torch::arange(1000);
+    io.save_checkpoint(checkpoint, folder / "a.safetensors");
+    Run run(2);
+    const auto addresses = run.addresses();
+    const auto rest = io.load_checkpoint(folder / "a.safetensors", {.state = &run.state});
+    CHECK(rest == Checkpoint{{"epoch", 3}, {"extra", torch::arange(1000)}});
+    CHECK(run.copy() == saved.copy());
+    CHECK(run.addresses() == addresses);
+    checkpoint["optimizer"].at("state").at(5)["exp_avg"] = torch::zeros({6});
+    io.save_checkpoint(checkpoint, folder / "b.safetensors");
+    CHECK_THROWS_AS(io.load_checkpoint(folder / "b.safetensors", {.state = &run.state}), MismatchError);
+    CHECK(run.copy() == saved.copy());
+  }
+  CHECK(SafetensorsCheckpointIO({.restore_in_place = true}).requires_state_on_load());
+  CHECK_FALSE(SafetensorsCheckpointIO().requires_state_on_load());
+}
 
 TEST_CASE("Tensors of other strides, and large ones, are restored piece by piece", "[python][in_place]") {
   const TempFolder folder;

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ckptio/formats/python_checkpoint_io.h"
 
+#include <sys/wait.h>
 #include <torch/torch.h>
+#include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 
+#include "ckptio/formats/safetensors_checkpoint_io.h"
 #include "ckptio/formats/torch_checkpoint_io.h"
 #include "ckptio/load_checkpoint.h"
+#include "ckptio/state.h"
 #include "ckptio/storage/local_storage.h"
 #include "ckptio/storage/memory_storage.h"
 #include "support/catch.h"
@@ -234,6 +239,199 @@ TEST_CASE("A mapped checkpoint is equal, and writing to it does not change the f
   PythonCheckpointIO in_memory(std::make_shared<MemoryStorage>());
   in_memory.save_checkpoint(training_state(), "x");
   CHECK(in_memory.load_checkpoint("x", {.mmap = true}).value() == training_state());
+}
+
+TEST_CASE("The file is the same whatever the number of threads and the place", "[python]") {
+  const test::TempFolder folder;
+  Checkpoint checkpoint = training_state();
+  checkpoint["large"] = torch::rand({2'500'000});
+  checkpoint["strided"] = checkpoint["large"].as<at::Tensor>().view({2500, 1000}).t();
+  checkpoint["none"] = torch::empty({0});
+  for (int i = 0; i < 700; ++i) checkpoint["small " + std::to_string(i)] = torch::full({i * 16}, i);
+  const auto memory = std::make_shared<MemoryStorage>();
+  PythonCheckpointIO(memory).save_checkpoint(checkpoint, "x.ckpt");
+  const std::string expected = test::read_file(*memory, "x.ckpt");
+  for (const std::size_t n_threads : {1, 2, 5}) {
+    PythonCheckpointIO io({.n_threads = n_threads});
+    io.save_checkpoint(checkpoint, folder / "x.ckpt");
+    CHECK((test::read_file(LocalStorage(), folder / "x.ckpt") == expected));
+    CHECK(io.load_checkpoint(folder / "x.ckpt").value() == checkpoint);
+    io.teardown();
+    CHECK(io.load_checkpoint(folder / "x.ckpt").value() == checkpoint);
+  }
+}
+
+TEST_CASE("Damage is found in a mapped file too, unless asked not to look", "[python]") {
+  const test::TempFolder folder;
+  PythonCheckpointIO io;
+  io.save_checkpoint({{"x", torch::zeros({1'000'000})}}, folder / "x.ckpt");
+  std::string bytes = test::read_file(LocalStorage(), folder / "x.ckpt");
+  bytes[2'000'000] ^= 1;
+  LocalStorage local;
+  test::write_file(local, folder / "x.ckpt", bytes);
+  CHECK_THROWS_AS(io.load_checkpoint(folder / "x.ckpt"), CorruptError);
+  CHECK_THROWS_AS(io.load_checkpoint(folder / "x.ckpt", {.mmap = true}), CorruptError);
+  for (const bool mmap : {false, true}) {
+    const auto loaded = io.load_checkpoint(folder / "x.ckpt", {.mmap = mmap, .verify = false}).value();
+    CHECK(loaded.at("x").as<at::Tensor>().count_nonzero().item<std::int64_t>() == 1);
+  }
+}
+
+namespace {
+
+// {"state_dict": {"0.weight": ..., ..., "49.weight": ...}, "list": [tensor, tensor], "epoch": 3}
+Checkpoint many_tensors() {
+  Dict weights;
+  for (int i = 0; i < 50; ++i) weights[std::to_string(i) + ".weight"] = torch::full({100'000}, i, torch::kFloat);
+  return {{"state_dict", weights}, {"list", List{torch::ones({5}), torch::zeros({5})}}, {"epoch", 3}};
+}
+
+}  // namespace
+
+TEST_CASE("A filter says which tensors are loaded", "[python]") {
+  std::vector<std::string> asked;
+  const auto wanted = [&asked](const std::string& name) {
+    asked.push_back(name);
+    return name == "state_dict.7.weight" || name == "list.1";
+  };
+  const Checkpoint expected{{"state_dict", Dict{{"7.weight", torch::full({100'000}, 7, torch::kFloat)}}},
+                            {"list", List{nullptr, torch::zeros({5})}},
+                            {"epoch", 3}};
+  const auto memory = std::make_shared<MemoryStorage>();
+  std::vector<std::unique_ptr<CheckpointIO>> plugins;
+  plugins.push_back(std::make_unique<PythonCheckpointIO>(memory));
+  plugins.push_back(std::make_unique<SafetensorsCheckpointIO>(memory));
+  plugins.push_back(std::make_unique<TorchCheckpointIO>(memory));
+  for (const auto& plugin : plugins) {
+    plugin->save_checkpoint(many_tensors(), "x");
+    asked.clear();
+    CHECK(plugin->load_checkpoint("x", {.filter = wanted}).value() == expected);
+    CHECK(asked.size() == 52);
+  }
+  const Checkpoint meta =
+      PythonCheckpointIO(memory).load_checkpoint("x", {.map_location = "meta", .filter = wanted}).value();
+  CHECK(meta.at("state_dict").at("7.weight").as<at::Tensor>().is_meta());
+}
+
+TEST_CASE("A part costs the bytes of that part and the directory", "[python]") {
+  const test::TempFolder folder;
+  const auto storage = std::make_shared<test::FaultyStorage>(std::make_shared<LocalStorage>());
+  const auto wanted = [](const std::string& name) { return name == "state_dict.7.weight"; };
+  std::vector<std::unique_ptr<CheckpointIO>> plugins;
+  plugins.push_back(std::make_unique<PythonCheckpointIO>(storage));
+  plugins.push_back(std::make_unique<SafetensorsCheckpointIO>(storage));
+  for (const auto& plugin : plugins) {
+    plugin->save_checkpoint(many_tensors(), folder / "x");
+    storage->reset_counts();
+    CHECK(plugin->load_checkpoint(folder / "x", {.filter = wanted})->at("state_dict").as<Dict>().size() == 1);
+    // The tensor, a page for each of the headers, and where the end record may stand.
+    CHECK(storage->counts().bytes_read < 400'000 + 55 * 4096 + 70'000);
+  }
+}
+
+TEST_CASE("A filter changes nothing of how tensors are loaded", "[python]") {
+  const test::TempFolder folder;
+  const std::string path = folder / "x.ckpt";
+  PythonCheckpointIO io;
+  const auto all = [](const std::string&) { return true; };
+  const at::Tensor values = torch::rand({500});
+  io.save_checkpoint({{"sparse", torch::sparse_coo_tensor(torch::arange(500).unsqueeze(0), values, {500})},
+                      {"dense", torch::rand({300})}},
+                     path);
+  const Checkpoint meta = io.load_checkpoint(path, {.map_location = "meta", .filter = all}).value();
+  CHECK(meta.at("sparse").as<at::Tensor>().is_meta());
+  CHECK(meta.at("dense").as<at::Tensor>().is_meta());
+  const auto n_mappings = [&path] {
+    std::ifstream maps("/proc/self/maps");
+    int n = 0;
+    for (std::string line; std::getline(maps, line);) n += line.ends_with(path) ? 1 : 0;
+    return n;
+  };
+  {
+    const Checkpoint mapped = io.load_checkpoint(path, {.mmap = true, .filter = all}).value();
+    CHECK(mapped == io.load_checkpoint(path));
+#ifdef __linux__
+    CHECK(n_mappings() == 1);
+#endif
+  }
+  LocalStorage storage;
+  std::string bytes = test::read_file(storage, path);
+  const std::size_t at = bytes.find(std::string(static_cast<const char*>(values.const_data_ptr()), values.nbytes()));
+  REQUIRE(at != std::string::npos);
+  bytes[at + 100] ^= 1;
+  test::write_file(storage, path, bytes);
+  for (const bool mmap : {false, true}) {
+    CHECK_THROWS_AS(io.load_checkpoint(path, {.mmap = mmap}), CorruptError);
+    CHECK_THROWS_AS(io.load_checkpoint(path, {.mmap = mmap, .filter = all}), CorruptError);
+  }
+}
+
+TEST_CASE("A tensor that has a size and no memory is refused", "[python]") {
+  const auto storage = std::make_shared<MemoryStorage>();
+  PythonCheckpointIO io(storage);
+  const Checkpoint checkpoint{{"zeros", torch::_efficientzerotensor({4})}};
+  CHECK_THROWS_AS(io.save_checkpoint(checkpoint, "x"), ValueError);
+  CHECK_FALSE(storage->exists("x"));
+}
+
+#ifdef __linux__
+TEST_CASE("Tensors with other strides are written without LibTorch's threads", "[python]") {
+  const auto n_threads = [] {
+    const std::filesystem::directory_iterator tasks("/proc/self/task");
+    return std::distance(begin(tasks), end(tasks));
+  };
+  const int before = at::get_num_threads();
+  at::set_num_threads(4);
+  const Checkpoint checkpoint{{"t", torch::rand({3000, 3000}).t()}};
+  (void)checkpoint.at("t").as<at::Tensor>().contiguous();  // starts those of this thread
+  const auto n_others = n_threads();
+  PythonCheckpointIO io({.storage = std::make_shared<MemoryStorage>(), .n_threads = 3});
+  io.save_checkpoint(checkpoint, "x");
+  CHECK(n_threads() <= n_others + 2);
+  CHECK(io.load_checkpoint("x") == checkpoint);
+  at::set_num_threads(before);
+}
+
+TEST_CASE("A process that was forked off saves, loads and ends", "[python]") {
+  const test::TempFolder folder;
+  PythonCheckpointIO io({.n_threads = 3});
+  const Checkpoint checkpoint{{"t", torch::rand({3'000'000})}};
+  io.save_checkpoint(checkpoint, folder / "x.ckpt");
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    ::alarm(60);
+    io.save_checkpoint(checkpoint, folder / "y.ckpt");
+    const bool is_same = io.load_checkpoint(folder / "y.ckpt")->at("t").as<at::Tensor>().nbytes() == 12'000'000;
+    io.teardown();
+    ::_exit(is_same ? 0 : 1);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+  CHECK(io.load_checkpoint(folder / "y.ckpt") == checkpoint);
+}
+#endif
+
+TEST_CASE("A part of a state is restored, and damage elsewhere does not matter", "[python][in_place]") {
+  const test::TempFolder folder;
+  PythonCheckpointIO io;
+  io.save_checkpoint(many_tensors(), folder / "x.ckpt");
+  std::string bytes = test::read_file(LocalStorage(), folder / "x.ckpt");
+  bytes[bytes.size() / 2] ^= 1;
+  LocalStorage local;
+  test::write_file(local, folder / "x.ckpt", bytes);
+  struct Weight : torch::nn::Module {
+    Weight() { register_buffer("weight", torch::zeros({100'000})); }
+  } module;
+  State state;
+  torch::nn::Module root;
+  root.register_module("7", std::shared_ptr<torch::nn::Module>(std::shared_ptr<void>(), &module));
+  state.add("state_dict", root);
+  const auto wanted = [](const std::string& name) { return name == "state_dict.7.weight"; };
+  const auto rest = io.load_checkpoint(folder / "x.ckpt", {.state = &state, .filter = wanted});
+  CHECK(rest == Checkpoint{{"list", List{nullptr, nullptr}}, {"epoch", 3}});
+  CHECK(module.named_buffers()["weight"].eq(7).all().item<bool>());
 }
 
 TEST_CASE("A flipped bit anywhere in the contents is found", "[python]") {

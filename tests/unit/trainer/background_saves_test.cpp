@@ -47,6 +47,34 @@ TEST_CASE("A wrapper keeps the plugin it has, which the Trainer gives its state 
   CHECK(base->n_teardowns == 3);
 }
 
+class Reserving : public AsyncCheckpointIO {
+ public:
+  using AsyncCheckpointIO::AsyncCheckpointIO;
+  void reserve(const Checkpoint& checkpoint) override {
+    const auto moments = checkpoint.at("optimizer_states").at(0).at("state").as<Dict>().size();
+    reserved.emplace_back(checkpoint.at("state_dict").as<Dict>().size(), moments);
+    AsyncCheckpointIO::reserve(checkpoint);
+  }
+  std::vector<std::pair<std::size_t, std::size_t>> reserved;
+};
+
+TEST_CASE("A plugin that saves in the background hears how much, as fit starts and after its first step", "[trainer]") {
+  TempFolder folder;
+  const auto io = std::make_shared<Reserving>(std::make_shared<CountingIO>());
+  const auto saver =
+      std::make_shared<ModelCheckpoint>(ModelCheckpointOptions{.dirpath = folder.path(), .save_last = true});
+  TrainerOptions options = quiet(2, std::make_shared<WrappingCheckpointIO>(io), {saver});
+  const auto net = make_net();
+  const std::size_t n_tensors = state_dict(*net).size(), n_parameters = net->parameters().size();
+  Trainer(options).fit(net, make_loader());
+  CHECK(io->reserved == std::vector<std::pair<std::size_t, std::size_t>>{{n_tensors, 0}, {n_tensors, n_parameters}});
+  io->reserved.clear();
+  options.callbacks.clear();
+  options.enable_checkpointing = false;
+  Trainer(options).fit(net, make_loader());
+  CHECK(io->reserved.empty());
+}
+
 // Fails where it is told to, on the thread that saves.
 class FailingIO : public CountingIO {
  public:

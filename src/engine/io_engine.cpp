@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/io_engine.h"
+
+#include <algorithm>
+#include <mutex>
+#include <thread>
+
+#include "engine/part_runner.h"
+#include "engine/plan_reader.h"
+#include "engine/plan_writer.h"
+
+namespace ckptio::detail {
+
+namespace {
+
+// Page cache and memory are busy with a few threads; more only wait for the file's lock, and take processors away from
+// the training.
+constexpr std::size_t kMaxDefaultThreads = 4;
+
+}  // namespace
+
+struct IoEngine::Impl {
+  explicit Impl(std::size_t n_threads) : runner(n_threads) {}
+  std::mutex mutex;  // one call at a time
+  PartRunner runner;
+};
+
+std::size_t default_io_threads() {
+  return std::clamp<std::size_t>(std::thread::hardware_concurrency(), 1, kMaxDefaultThreads);
+}
+
+IoEngine::IoEngine(IoEngineOptions options)
+    : impl_(std::make_unique<Impl>(options.n_threads == 0 ? default_io_threads() : options.n_threads)) {}
+
+IoEngine::~IoEngine() = default;
+
+void IoEngine::write(WritableFile& file, const WritePlan& plan) {
+  const std::scoped_lock lock(impl_->mutex);
+  PlanWriter(file, plan).run(impl_->runner);
+}
+
+void IoEngine::read(const RandomAccessFile& file, const ReadPlan& plan) {
+  const std::scoped_lock lock(impl_->mutex);
+  PlanReader(file, plan).run(impl_->runner);
+}
+
+void IoEngine::release() {
+  const std::scoped_lock lock(impl_->mutex);
+  impl_->runner.release();
+}
+
+std::size_t IoEngine::n_threads() const noexcept { return impl_->runner.n_threads(); }
+
+}  // namespace ckptio::detail

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// PlanWriter: one WritePlan on its way into one file, part by part.
+//
+// 1. The file is cut at multiples of kPartBytes. Each part is put together by itself, by any thread: small pieces in
+//    a buffer, large data from where it is, each chunk right after its CRC.
+// 2. A tail needs the CRC of its whole record. Where data and tail are not in one part, whoever puts the last piece of
+//    the data joins the CRCs of all pieces, and writes the tail.
+// 3. Then the end of the file is written.
+// Without positional writes all parts are put together in order by one thread; no CRC is then missing at its tail.
+//
+// Threads: write_part() from any, with different parts.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "engine/io_engine.h"
+#include "engine/part_runner.h"
+
+namespace ckptio::detail {
+
+class PlanWriter {
+ public:
+  PlanWriter(WritableFile& file, const WritePlan& plan);
+  void run(PartRunner& runner);
+
+ private:
+  // The CRC of the bytes of a record that are in one part.
+  struct Piece {
+    std::size_t record = 0;
+    std::uint32_t crc = 0;
+    std::uint64_t n_bytes = 0;
+  };
+  // A part has at most one record that began before it, and one that goes on behind it.
+  struct PartResult {
+    std::array<Piece, 2> pieces{};
+    std::size_t n_pieces = 0;
+  };
+  class Run;
+
+  void write_part(std::size_t part, PartRunner::Buffer& buffer);
+  void add_head(Run& run, std::size_t index) const;
+  void add_data(Run& run, std::size_t index, PartResult& result);
+  void add_tail(Run& run, std::size_t index) const;
+  // Data and tail are in several parts, which are not written in order.
+  bool is_split(const WriteRecord& record) const;
+  void finish_split(std::size_t index);
+  void write_end();
+  void put(std::uint64_t offset, const void* data, std::size_t n_bytes);
+
+  WritableFile& file_;
+  const WritePlan& plan_;
+  const bool in_order_;
+  std::uint64_t records_end_;
+  std::vector<std::uint32_t> crcs_;
+  std::vector<PartResult> results_;
+  std::vector<std::atomic<std::uint32_t>> n_pieces_left_;  // of split records
+};
+
+}  // namespace ckptio::detail

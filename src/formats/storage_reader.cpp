@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "formats/storage_reader.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "formats/new_storage.h"
+
+namespace ckptio::detail {
+
+namespace {
+
+// What LibTorch's operators may expect of a tensor's address: the size of its items. Of bytes that may be anything,
+// that of the largest, a complex<double>.
+std::uint64_t alignment_of(const StorageInfo& info) { return info.untyped ? 16 : item_size(info.dtype); }
+
+[[noreturn]] void throw_no_memory(const Archive& archive, const StorageRecord& record) {
+  throw IoError("cannot read '" + archive.source().name + "': not enough memory for the " +
+                    std::to_string(record.n_bytes) + " bytes of " + record.name,
+                ENOMEM);
+}
+
+c10::Storage make_storage(const Archive& archive, const StorageRecord& record) {
+  const auto n_bytes = static_cast<std::size_t>(record.n_bytes);
+  if (n_bytes != record.n_bytes) throw_no_memory(archive, record);
+  try {
+    return make_cpu_storage(n_bytes);
+  } catch (const std::exception&) {  // c10::Error or bad_alloc
+    throw_no_memory(archive, record);
+  }
+}
+
+// A storage of the device that holds no bytes.
+c10::Storage make_meta_storage(const StorageRecord& record) {
+  return at::empty({static_cast<std::int64_t>(record.n_bytes)}, at::TensorOptions(at::kByte).device(c10::kMeta))
+      .storage();
+}
+
+// True for bytes that stand in the file as they will in memory.
+bool is_plain(const StorageRecord& record) { return record.is_stored && !record.swap_bytes; }
+
+}  // namespace
+
+std::optional<c10::Storage> StorageReader::map(std::size_t index, const std::shared_ptr<void>& mapped) const {
+  const StorageRecord& record = archive_.storages()[index];
+  const bool can_map = mapped && is_plain(record) && record.n_bytes > 0 &&
+                       record.data_offset % alignment_of(archive_.graph().storages[index]) == 0;
+  if (!can_map) return std::nullopt;
+  auto* owner = new std::shared_ptr<void>(mapped);
+  at::DataPtr data(
+      static_cast<char*>(mapped.get()) + record.data_offset, owner,
+      [](void* pointer) { delete static_cast<std::shared_ptr<void>*>(pointer); }, c10::kCPU);
+  return c10::Storage(c10::Storage::use_byte_size_t(), static_cast<std::size_t>(record.n_bytes), std::move(data));
+}
+
+c10::Storage StorageReader::read(std::size_t index) const {
+  const StorageRecord& record = archive_.storages()[index];
+  c10::Storage storage = make_storage(archive_, record);
+  if (record.n_bytes == 0) return storage;
+  if (is_plain(record)) {
+    run({{index, 0, record.n_bytes, storage.mutable_data()}}, verify_);
+  } else {
+    archive_.read_storage(index, storage.mutable_data());
+  }
+  return storage;
+}
+
+std::vector<c10::Storage> StorageReader::read_all(const LoadOptions& options) const {
+  const std::vector<StorageRecord>& records = archive_.storages();
+  const std::shared_ptr<void> mapped = options.mmap ? file_.map() : nullptr;
+  std::vector<c10::Storage> storages(records.size());
+  std::vector<StorageRange> ranges;
+  std::vector<std::size_t> to_check;
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    const std::string& location = archive_.graph().storages[i].location;
+    const auto device = options.map_location.device_for(location);
+    if (device && device->is_meta()) {
+      storages[i] = make_meta_storage(records[i]);
+    } else if (auto storage = map(i, mapped)) {
+      storages[i] = *std::move(storage);
+      to_check.push_back(i);
+    } else if (device && device->is_cpu() && is_plain(records[i])) {
+      storages[i] = make_storage(archive_, records[i]);
+      ranges.push_back({i, 0, records[i].n_bytes, storages[i].mutable_data()});
+    } else {  // one by one, so that the CPU holds one of them alone
+      storages[i] = options.map_location.map(read(i), location);
+    }
+  }
+  run(ranges, verify_);
+  if (verify_) check(to_check);
+  for (const std::size_t i : to_check) {
+    storages[i] = options.map_location.map(storages[i], archive_.graph().storages[i].location);
+  }
+  return storages;
+}
+
+void StorageReader::check(const std::vector<std::size_t>& indices) const {
+  std::vector<StorageRange> ranges;
+  for (const std::size_t i : indices) {
+    if (crc_of(i)) ranges.push_back({i, 0, archive_.storages()[i].n_bytes, nullptr});
+  }
+  run(ranges, true);
+}
+
+void StorageReader::read_ranges(const std::vector<StorageRange>& ranges, bool check_whole) const {
+  run(ranges, check_whole && verify_);
+}
+
+std::optional<std::uint32_t> StorageReader::crc_of(std::size_t index) const { return archive_.storages()[index].crc; }
+
+void StorageReader::run(const std::vector<StorageRange>& ranges, bool check_whole) const {
+  if (ranges.empty()) return;
+  ReadPlan plan;
+  plan.check = check_whole ? ReadCheck::while_reading : ReadCheck::none;
+  plan.ranges.reserve(ranges.size());
+  for (const StorageRange& range : ranges) {
+    const StorageRecord& record = archive_.storages()[range.storage];
+    plan.ranges.push_back({record.data_offset + range.offset, range.n_bytes, range.destination,
+                           range.n_bytes == record.n_bytes ? record.crc : std::nullopt});
+  }
+  plan.report_damage = [&](std::size_t i, std::uint32_t found) { archive_.check_crc(ranges[i].storage, found); };
+  engine_.read(file_, plan);
+}
+
+}  // namespace ckptio::detail

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// StorageReader: the storages of an archive, from its file into memory or mapped.
+//
+// Bytes that stand in the file as they will in memory go through the engine, side by side; those that are deflated or
+// of another byte order are read one by one.
+// Threads: one at a time. Errors: CorruptError where contents do not fit their CRC, IoError where there is no memory.
+// Requires: archive, file and engine outlive it.
+#pragma once
+
+#include <c10/core/Storage.h>
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "ckptio/checkpoint_io.h"
+#include "ckptio/storage/storage_backend.h"
+#include "codec/archive.h"
+#include "engine/io_engine.h"
+
+namespace ckptio::detail {
+
+// Bytes of a storage, and where they go.
+struct StorageRange {
+  std::size_t storage = 0;   // its index in the archive
+  std::uint64_t offset = 0;  // in the storage
+  std::uint64_t n_bytes = 0;
+  void* destination = nullptr;
+};
+
+class StorageReader {
+ public:
+  // `file`: what the archive was opened on. `verify`: contents are checked against their CRCs.
+  StorageReader(const Archive& archive, const RandomAccessFile& file, IoEngine& engine, bool verify)
+      : archive_(archive), file_(file), engine_(engine), verify_(verify) {}
+
+  const Archive& archive() const { return archive_; }
+  bool verifies() const { return verify_; }
+
+  // One on the CPU, read and checked.
+  c10::Storage read(std::size_t index) const;
+
+  // All of the archive's, where options.map_location wants them, mapped where options.mmap says so.
+  // Also the errors of MapLocation::map.
+  std::vector<c10::Storage> read_all(const LoadOptions& options) const;
+
+  // One as it stands in `mapped`, which RandomAccessFile::map gave, or null; nullopt where that cannot be.
+  std::optional<c10::Storage> map(std::size_t index, const std::shared_ptr<void>& mapped) const;
+
+  // Compares the contents of these with their CRCs; needs a few MB of memory. Requires, as below: map() gave them.
+  void check(const std::vector<std::size_t>& indices) const;
+
+  // Reads ranges that do not overlap where they go. Checked are those that are whole storages.
+  void read_ranges(const std::vector<StorageRange>& ranges, bool check_whole) const;
+
+ private:
+  std::optional<std::uint32_t> crc_of(std::size_t index) const;
+  void run(const std::vector<StorageRange>& ranges, bool check_whole) const;
+
+  const Archive& archive_;
+  const RandomAccessFile& file_;
+  IoEngine& engine_;
+  bool verify_;
+};
+
+}  // namespace ckptio::detail

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// What saves and loads are, and which limit of the machine each is held against.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "contest.h"
+#include "workload.h"
+
+namespace ckptio::bench {
+
+struct RaceOptions {
+  std::string plugin;       // torch, python or safetensors
+  std::string op;           // of op_names()
+  std::string folder;       // where files are made, and removed
+  std::size_t n_threads{};  // of the plugin and of the limits
+};
+
+const std::vector<std::string>& plugin_names();
+
+// save, durable, async_first, async, load, map, inplace, inplace_one_pass, inplace_unverified, cold, partial.
+const std::vector<std::string>& op_names();
+std::string describe_op(const std::string& op);
+
+struct Result {
+  std::uint64_t n_bytes = 0;  // of the tensors that are moved
+  double median_s = 0;
+  std::string limit;  // the fastest of those tried
+  double limit_median_s = 0;
+  std::uint64_t peak_rss_bytes = 0;
+};
+
+// Tensors of `workload` change where the operation restores into them, to what they were.
+Result race(const Workload& workload, const RaceOptions& options, int n_repeats);
+
+}  // namespace ckptio::bench

@@ -1,0 +1,447 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the engine writes and reads, whatever the sizes, the threads and the place; and what it leaves on errors.
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <mutex>
+#include <numeric>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "ckptio/error.h"
+#include "codec/checksum.h"
+#include "engine/io_engine.h"
+#include "engine/part_runner.h"
+#include "support/catch.h"
+#include "support/random_seed.h"
+
+using namespace ckptio;
+using namespace ckptio::detail;
+using ckptio::test::ContainsSubstring;
+using ckptio::test::random_seed;
+
+namespace {
+
+// A file in memory that takes positional writes, or only appends; the write of number `failing_write` fails.
+class PlainFile final : public WritableFile {
+ public:
+  explicit PlainFile(bool can_write_at, int failing_write = -1)
+      : can_write_at_(can_write_at), failing_write_(failing_write) {}
+
+  void append(const void* data, std::size_t n_bytes) override {
+    if (can_write_at_) throw IoError("cannot write 'x': append() where write_at() works");
+    count_write();
+    content_.append(static_cast<const char*>(data), n_bytes);
+  }
+  void commit() override { FAIL("the engine commits nothing"); }
+  bool can_write_at() const override { return can_write_at_; }
+  void write_at(std::uint64_t offset, const void* data, std::size_t n_bytes) override {
+    count_write();
+    const std::scoped_lock lock(mutex_);
+    if (content_.size() < offset + n_bytes) content_.resize(offset + n_bytes, '?');  // what nobody wrote is seen
+    content_.replace(offset, n_bytes, static_cast<const char*>(data), n_bytes);
+  }
+  void reserve(std::uint64_t n_bytes) override { reserved_ = n_bytes; }
+
+  const std::string& content() const { return content_; }
+  std::uint64_t reserved() const { return reserved_; }
+
+ private:
+  void count_write() {
+    if (n_writes_++ == failing_write_) throw IoError("cannot write 'x': the place is full");
+  }
+
+  const bool can_write_at_;
+  const int failing_write_;
+  std::atomic<int> n_writes_{0};
+  std::mutex mutex_;
+  std::string content_;
+  std::uint64_t reserved_ = 0;
+};
+
+class PlainSource final : public RandomAccessFile {
+ public:
+  explicit PlainSource(std::string content, int failing_read = -1)
+      : content_(std::move(content)), failing_read_(failing_read) {}
+
+  std::uint64_t size() const override { return content_.size(); }
+  void read_at(std::uint64_t offset, void* destination, std::size_t n_bytes) const override {
+    if (n_reads++ == failing_read_) throw IoError("cannot read 'x': a broken disk");
+    if (offset > content_.size() || n_bytes > content_.size() - offset)
+      throw IoError("cannot read 'x': a range outside the file");
+    std::memcpy(destination, content_.data() + offset, n_bytes);
+    n_read += n_bytes;
+  }
+
+  mutable std::atomic<int> n_reads{0};
+  mutable std::atomic<std::uint64_t> n_read{0};
+
+ private:
+  const std::string content_;
+  const int failing_read_;
+};
+
+std::string bytes_of(std::mt19937_64& random, std::size_t n_bytes) {
+  std::string bytes(n_bytes + 8, '\0');
+  for (std::size_t i = 0; i < n_bytes; i += 8) {
+    const std::uint64_t value = random();
+    std::memcpy(bytes.data() + i, &value, 8);
+  }
+  bytes.resize(n_bytes);
+  return bytes;
+}
+
+// Sizes at and around everything that the engine treats differently.
+std::size_t some_size(std::mt19937_64& random) {
+  constexpr std::size_t kEdges[] = {0, 1, 64, 4096, kSmallBytes, kChunkBytes, kPartBytes, 2 * kPartBytes + kChunkBytes};
+  const std::size_t edge = kEdges[random() % std::size(kEdges)];
+  switch (random() % 4) {
+    case 0:
+      return edge;
+    case 1:
+      return edge + random() % 100;
+    case 2:
+      return edge - std::min<std::size_t>(edge, random() % 100);
+    default:
+      return random() % (edge + 1);
+  }
+}
+
+struct Content {
+  std::string head, data, tail_mark;
+};
+
+// A file of random records: what it should be, and the plan that makes it.
+class Sample {
+ public:
+  Sample(std::mt19937_64& random, std::size_t n_records, bool has_tails = true) : contents_(n_records) {
+    std::uint64_t at = 0;
+    for (Content& content : contents_) {
+      content.head = bytes_of(random, random() % 20 == 0 ? some_size(random) : random() % 200);
+      content.data = bytes_of(random, some_size(random));
+      content.tail_mark = has_tails ? bytes_of(random, random() % 3 == 0 ? 0 : random() % 20) : "";
+      WriteRecord record;
+      record.begin_offset = at;
+      record.data_offset = at + content.head.size();
+      record.n_bytes = content.data.size();
+      record.end_offset = record.data_offset + record.n_bytes + (has_tails ? content.tail_mark.size() + 4 : 0);
+      if (random() % 3 == 0) {
+        record.fill = [&content](std::uint64_t begin, void* destination, std::size_t n_bytes) {
+          std::memcpy(destination, content.data.data() + begin, n_bytes);
+        };
+      } else {
+        record.data = content.data.data();
+      }
+      plan_.records.push_back(record);
+      at = record.end_offset;
+    }
+    plan_.head = [this](std::size_t i) { return contents_[i].head; };
+    if (has_tails) plan_.tail = [this](std::size_t i, std::uint32_t crc) { return tail(i, crc); };
+    plan_.end = [](const std::vector<std::uint32_t>& crcs) {
+      std::string end = "end";
+      for (const std::uint32_t crc : crcs) end += as_bytes(crc);
+      return end;
+    };
+    plan_.file_size = at + 3 + 4 * n_records;
+  }
+  Sample(const Sample&) = delete;
+  Sample& operator=(const Sample&) = delete;
+
+  const WritePlan& plan() const { return plan_; }
+  const std::vector<Content>& contents() const { return contents_; }
+  WritePlan& change() { return plan_; }
+
+  std::string expected() const {
+    std::string file;
+    std::vector<std::uint32_t> crcs;
+    for (std::size_t i = 0; i < contents_.size(); ++i) {
+      const Content& content = contents_[i];
+      crcs.push_back(plan_.tail ? crc32(0, content.data.data(), content.data.size()) : 0);
+      file += content.head + content.data;
+      if (plan_.tail) file += tail(i, crcs.back());
+    }
+    return file + plan_.end(crcs);
+  }
+
+ private:
+  static std::string as_bytes(std::uint32_t crc) { return {reinterpret_cast<const char*>(&crc), sizeof crc}; }
+  std::string tail(std::size_t i, std::uint32_t crc) const { return contents_[i].tail_mark + as_bytes(crc); }
+
+  std::vector<Content> contents_;
+  WritePlan plan_;
+};
+
+// Where two strings differ first; comparing megabytes by CHECK would print them.
+std::string difference(const std::string& found, const std::string& expected) {
+  if (found.size() != expected.size())
+    return std::to_string(found.size()) + " bytes found, " + std::to_string(expected.size()) + " expected";
+  const auto place = std::mismatch(found.begin(), found.end(), expected.begin()).first;
+  return place == found.end() ? "" : "byte " + std::to_string(place - found.begin());
+}
+
+struct Damage {
+  std::size_t index;
+  std::uint32_t crc;
+};
+
+// The data of a sample's records, to be read back into memory of their own.
+struct Reading {
+  std::vector<std::string> destinations;
+  ReadPlan plan;
+
+  Reading(const Sample& sample, ReadCheck check, std::mt19937_64& random) {
+    plan.check = check;
+    plan.report_damage = [](std::size_t index, std::uint32_t found) { throw Damage{index, found}; };
+    const auto& contents = sample.contents();
+    for (const Content& content : contents) destinations.emplace_back(content.data.size(), '!');
+    for (std::size_t i = 0; i < contents.size(); ++i) {
+      const WriteRecord& record = sample.plan().records[i];
+      plan.ranges.push_back({record.data_offset, record.n_bytes, destinations[i].data(),
+                             crc32(0, contents[i].data.data(), contents[i].data.size())});
+    }
+    std::shuffle(plan.ranges.begin(), plan.ranges.end(), random);
+  }
+
+  bool is_untouched() const {
+    return std::all_of(destinations.begin(), destinations.end(),
+                       [](const std::string& bytes) { return bytes.find_first_not_of('!') == std::string::npos; });
+  }
+};
+
+}  // namespace
+
+TEST_CASE("IoEngine.AFileIsTheSameWhateverTheThreadsAndThePlace", "[engine]") {
+  std::mt19937_64 random(random_seed());
+  for (int round = 0; round < 8; ++round) {
+    const Sample sample(random, random() % 15, round % 4 != 3);
+    const std::string expected = sample.expected();
+    for (const std::size_t n_threads : {1, 2, 5}) {
+      IoEngine engine({n_threads});
+      CHECK(engine.n_threads() == n_threads);
+      for (const bool can_write_at : {true, false}) {
+        INFO("round " << round << ", " << n_threads << " threads, write_at " << can_write_at);
+        PlainFile file(can_write_at);
+        engine.write(file, sample.plan());
+        REQUIRE(difference(file.content(), expected).empty());
+        CHECK(file.reserved() == sample.plan().file_size);
+      }
+    }
+  }
+}
+
+TEST_CASE("IoEngine.TailsBesideAndAcrossTheBordersOfParts", "[engine]") {
+  std::mt19937_64 random(random_seed());
+  // The second record's tail, of 24 bytes, moves over the border byte by byte.
+  for (std::size_t shift = 0; shift <= 26; ++shift) {
+    WritePlan plan;
+    const std::string data = bytes_of(random, kPartBytes - shift);
+    plan.records = {{0, 0, kPartBytes - shift, kPartBytes - shift + 24, data.data()},
+                    {kPartBytes - shift + 24, kPartBytes - shift + 24, 0, kPartBytes - shift + 48, nullptr}};
+    plan.tail = [](std::size_t index, std::uint32_t crc) {
+      std::string tail = std::to_string(index) + ":" + std::to_string(crc);
+      return tail + std::string(24 - tail.size(), '.');
+    };
+    const std::string expected = data + plan.tail(0, crc32(0, data.data(), data.size())) + plan.tail(1, 0);
+    plan.file_size = expected.size();
+    for (const bool can_write_at : {true, false}) {
+      INFO("shift " << shift << ", write_at " << can_write_at);
+      IoEngine engine({2});
+      PlainFile file(can_write_at);
+      engine.write(file, plan);
+      REQUIRE(difference(file.content(), expected).empty());
+    }
+  }
+}
+
+TEST_CASE("IoEngine.AnEmptyPlanWritesItsEnd", "[engine]") {
+  IoEngine engine;
+  CHECK(engine.n_threads() == default_io_threads());
+  WritePlan plan;
+  plan.end = [](const auto& crcs) { return crcs.empty() ? std::string("nothing") : std::string("something"); };
+  PlainFile file(true);
+  engine.write(file, plan);
+  CHECK(file.content() == "nothing");
+  engine.read(PlainSource(""), {});
+}
+
+TEST_CASE("IoEngine.AnErrorOfTheFileIsThrownAndTheEngineGoesOn", "[engine]") {
+  std::mt19937_64 random(random_seed());
+  const Sample sample(random, 20);
+  const std::string expected = sample.expected();
+  IoEngine engine({3});
+  for (const bool can_write_at : {true, false}) {
+    for (const int failing_write : {0, 1}) {
+      PlainFile file(can_write_at, failing_write);
+      CHECK_THROWS_WITH(engine.write(file, sample.plan()), ContainsSubstring("the place is full"));
+      PlainFile good(can_write_at);
+      engine.write(good, sample.plan());
+      CHECK(difference(good.content(), expected).empty());
+    }
+  }
+}
+
+TEST_CASE("IoEngine.AnErrorWhileBytesAreMadeIsThrown", "[engine]") {
+  std::mt19937_64 random(random_seed());
+  Sample sample(random, 20);
+  auto& records = sample.change().records;
+  WriteRecord& record = *std::max_element(records.begin(), records.end(),
+                                          [](const auto& a, const auto& b) { return a.n_bytes < b.n_bytes; });
+  record.data = nullptr;
+  record.fill = [](std::uint64_t, void*, std::size_t) { throw UnsupportedError("no such bytes"); };
+  for (const bool can_write_at : {true, false}) {
+    PlainFile file(can_write_at);
+    CHECK_THROWS_AS(IoEngine({2}).write(file, sample.plan()), UnsupportedError);
+  }
+}
+
+TEST_CASE("IoEngine.RangesAreReadWhereverTheyStand", "[engine]") {
+  std::mt19937_64 random(random_seed());
+  for (int round = 0; round < 5; ++round) {
+    const Sample sample(random, random() % 15);
+    const PlainSource source(sample.expected());
+    for (const std::size_t n_threads : {1, 2, 5}) {
+      for (const ReadCheck check : {ReadCheck::none, ReadCheck::while_reading, ReadCheck::before_reading}) {
+        INFO("round " << round << ", " << n_threads << " threads, check " << static_cast<int>(check));
+        Reading reading(sample, check, random);
+        IoEngine({n_threads}).read(source, reading.plan);
+        for (std::size_t i = 0; i < reading.destinations.size(); ++i)
+          REQUIRE(difference(reading.destinations[i], sample.contents()[i].data).empty());
+      }
+    }
+  }
+}
+
+TEST_CASE("IoEngine.TheFirstDamagedRangeIsReportedAndOnePassMoreKeepsDestinations", "[engine][corrupt]") {
+  std::mt19937_64 random(random_seed());
+  const Sample sample(random, 15);
+  std::vector<std::size_t> filled;  // in the order of the file
+  for (std::size_t i = 0; i < sample.contents().size(); ++i) {
+    if (!sample.contents()[i].data.empty()) filled.push_back(i);
+  }
+  REQUIRE(filled.size() > 2);
+  for (int round = 0; round < 10; ++round) {
+    std::string damaged = sample.expected();
+    std::size_t first = filled.size();
+    for (int i = 0; i < 2; ++i) {
+      const std::size_t which = random() % filled.size();
+      const WriteRecord& record = sample.plan().records[filled[which]];
+      damaged[record.data_offset + random() % record.n_bytes] ^= 4;
+      first = std::min(first, which);
+    }
+    if (damaged == sample.expected()) continue;  // the same bit twice
+    const PlainSource source(damaged);
+    for (const ReadCheck check : {ReadCheck::while_reading, ReadCheck::before_reading}) {
+      IoEngine engine({3});
+      Reading reading(sample, check, random);
+      bool is_reported = false;
+      try {
+        engine.read(source, reading.plan);
+      } catch (const Damage& damage) {
+        is_reported = true;
+        const WriteRecord& record = sample.plan().records[filled[first]];
+        CHECK(reading.plan.ranges[damage.index].offset == record.data_offset);
+        CHECK(damage.crc == crc32(0, damaged.data() + record.data_offset, record.n_bytes));
+      }
+      CHECK(is_reported);
+      if (check == ReadCheck::before_reading) CHECK(reading.is_untouched());
+    }
+    Reading reading(sample, ReadCheck::none, random);
+    CHECK_NOTHROW(IoEngine({3}).read(source, reading.plan));
+  }
+}
+
+TEST_CASE("IoEngine.ARangeOutsideTheFileIsRefusedBeforeAnythingIsRead", "[engine][corrupt]") {
+  std::string destination(10, '!');
+  for (const ReadRange outside :
+       {ReadRange{90, 11, destination.data()}, ReadRange{101, 0, nullptr}, ReadRange{~std::uint64_t{0}, 2, nullptr}}) {
+    const PlainSource source(std::string(100, 'x'));
+    ReadPlan plan;
+    plan.check = ReadCheck::none;
+    plan.ranges = {{0, 10, destination.data()}, outside};
+    CHECK_THROWS_AS(IoEngine({2}).read(source, plan), IoError);
+    CHECK(source.n_read == 0);
+    CHECK(destination == std::string(10, '!'));
+  }
+}
+
+TEST_CASE("IoEngine.AnErrorOfReadingLeavesWhatTheCheckPromises", "[engine]") {
+  std::mt19937_64 random(random_seed());
+  const Sample sample(random, 25);
+  const std::string content = sample.expected();
+  const PlainSource whole(content);
+  Reading all(sample, ReadCheck::before_reading, random);
+  IoEngine engine({2});
+  engine.read(whole, all.plan);
+  // The second pass takes no more reads than the first.
+  for (const int failing_read : {0, whole.n_reads / 2 - 1}) {
+    const PlainSource source(content, failing_read);
+    Reading reading(sample, ReadCheck::before_reading, random);
+    CHECK_THROWS_WITH(engine.read(source, reading.plan), ContainsSubstring("a broken disk"));
+    CHECK(reading.is_untouched());
+    engine.read(PlainSource(content), reading.plan);
+  }
+}
+
+TEST_CASE("IoEngine.NothingIsReadThatNobodyWants", "[engine]") {
+  const std::string content(3 * kPartBytes, 'x');
+  const std::uint32_t crc = crc32(0, content.data(), kPartBytes);
+  std::string destination(kPartBytes, '!');
+  ReadPlan plan;
+  plan.ranges = {{0, kPartBytes, nullptr, crc}, {kPartBytes, kPartBytes, nullptr, {}}};
+  const PlainSource source(content);
+  SECTION("neither destination nor CRC") {
+    IoEngine({2}).read(source, plan);
+    CHECK(source.n_read == kPartBytes);
+  }
+  SECTION("a CRC that is not looked at") {
+    plan.check = ReadCheck::none;
+    IoEngine({2}).read(source, plan);
+    CHECK(source.n_read == 0);
+  }
+}
+
+TEST_CASE("IoEngine.ThousandsOfSmallNeighboursCostFewCalls", "[engine]") {
+  constexpr std::size_t kRanges = 10'000, kBytes = 200, kStep = 320;
+  std::mt19937_64 random(random_seed());
+  const std::string content = bytes_of(random, kRanges * kStep);
+  std::string destination(kRanges * kBytes, '!');
+  ReadPlan plan;
+  for (std::size_t i = 0; i < kRanges; ++i) {
+    plan.ranges.push_back(
+        {i * kStep, kBytes, destination.data() + i * kBytes, crc32(0, content.data() + i * kStep, kBytes)});
+  }
+  plan.check = ReadCheck::while_reading;
+  const PlainSource source(content);
+  IoEngine({2}).read(source, plan);
+  CHECK(source.n_reads <= 8);
+  for (std::size_t i = 0; i < kRanges; ++i)
+    REQUIRE(content.compare(i * kStep, kBytes, destination, i * kBytes, kBytes) == 0);
+}
+
+TEST_CASE("IoEngine.ThreadsMayShareOneAndItMayBeReleasedAnyTime", "[engine]") {
+  std::mt19937_64 random(random_seed());
+  const Sample sample(random, 12);
+  const std::string expected = sample.expected();
+  IoEngine engine({2});
+  std::atomic<int> n_wrong{0};
+  std::vector<std::thread> threads;
+  for (unsigned t = 0; t < 3; ++t) {
+    threads.emplace_back([&, t] {
+      std::mt19937_64 own(t);
+      for (int i = 0; i < 4; ++i) {
+        PlainFile file(true);
+        engine.write(file, sample.plan());
+        n_wrong += file.content() != expected;
+        Reading reading(sample, ReadCheck::before_reading, own);
+        engine.read(PlainSource(expected), reading.plan);
+        for (std::size_t r = 0; r < reading.destinations.size(); ++r)
+          n_wrong += reading.destinations[r] != sample.contents()[r].data;
+        engine.release();
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  CHECK(n_wrong == 0);
+}
