@@ -7,8 +7,9 @@
 // one thread. It commits nothing: that is the caller's.
 //
 // Memory: kPartBytes for each thread, kept between calls, beside what plans hold.
-// Threads: any may call; calls wait for each other.
-// Errors: the first that any thread met is thrown, once all have stopped; what others met is dropped.
+// Threads: any may call; calls wait for each other. A process that is forked off while another thread is in a call
+// cannot use the engine: the copy stays locked. Errors: the first that any thread met is thrown, once all have stopped;
+// what others met is dropped.
 #pragma once
 
 #include <cstddef>

@@ -95,7 +95,7 @@ void PlanWriter::write_part(std::size_t part, PartRunner::Buffer& buffer) {
   for (auto record = first; record != plan_.records.end() && record->begin_offset < run.end; ++record) {
     const auto index = static_cast<std::size_t>(record - plan_.records.begin());
     add_head(run, index);
-    add_data(run, index, results_[part]);
+    add_data(run, index);
     add_tail(run, index);
   }
   run.flush();
@@ -109,7 +109,7 @@ void PlanWriter::add_head(Run& run, std::size_t index) const {
   std::memcpy(run.add(to - from), head.data() + (from - record.begin_offset), to - from);
 }
 
-void PlanWriter::add_data(Run& run, std::size_t index, PartResult& result) {
+void PlanWriter::add_data(Run& run, std::size_t index) {
   const WriteRecord& record = plan_.records[index];
   const std::uint64_t data_end = record.data_offset + record.n_bytes;
   const std::uint64_t begin = std::max(run.begin, record.data_offset), end = std::min(run.end, data_end);
@@ -138,7 +138,7 @@ void PlanWriter::add_data(Run& run, std::size_t index, PartResult& result) {
     crcs_[index] = crc;
     return;
   }
-  result.pieces[result.n_pieces++] = {index, crc, end - begin};
+  piece_of(index, part_of(begin)) = {crc, end - begin};
   if (n_pieces_left_[index].fetch_sub(1, std::memory_order_acq_rel) == 1) finish_split(index);
 }
 
@@ -152,15 +152,18 @@ void PlanWriter::add_tail(Run& run, std::size_t index) const {
   std::memcpy(run.add(to - from), tail.data() + (from - tail_offset), to - from);
 }
 
+PlanWriter::Piece& PlanWriter::piece_of(std::size_t index, std::size_t part) {
+  const bool is_own = part_of(plan_.records[index].data_offset) == part;
+  return is_own ? results_[part].of_own : results_[part].of_earlier;
+}
+
 void PlanWriter::finish_split(std::size_t index) {
   if (!plan_.tail) return;
   const WriteRecord& record = plan_.records[index];
   const std::uint64_t tail_offset = record.data_offset + record.n_bytes;
   for (std::size_t part = part_of(record.data_offset); part <= part_of(tail_offset - 1); ++part) {
-    for (std::size_t i = 0; i < results_[part].n_pieces; ++i) {
-      const Piece& piece = results_[part].pieces[i];
-      if (piece.record == index) crcs_[index] = crc32_combine(crcs_[index], piece.crc, piece.n_bytes);
-    }
+    const Piece& piece = piece_of(index, part);
+    crcs_[index] = crc32_combine(crcs_[index], piece.crc, piece.n_bytes);
   }
   const std::string tail = plan_.tail(index, crcs_[index]);
   if (!tail.empty()) put(tail_offset, tail.data(), tail.size());

@@ -11,7 +11,6 @@
 // Threads: write_part() from any, with different parts.
 #pragma once
 
-#include <array>
 #include <atomic>
 #include <cstdint>
 #include <vector>
@@ -29,23 +28,23 @@ class PlanWriter {
  private:
   // The CRC of the bytes of a record that are in one part.
   struct Piece {
-    std::size_t record = 0;
     std::uint32_t crc = 0;
     std::uint64_t n_bytes = 0;
   };
-  // A part has at most one record that began before it, and one that goes on behind it.
+  // Of the split records in a part: at most one whose data began before it, and one whose data begins in it.
   struct PartResult {
-    std::array<Piece, 2> pieces{};
-    std::size_t n_pieces = 0;
+    Piece of_earlier, of_own;
   };
   class Run;
 
   void write_part(std::size_t part, PartRunner::Buffer& buffer);
   void add_head(Run& run, std::size_t index) const;
-  void add_data(Run& run, std::size_t index, PartResult& result);
+  void add_data(Run& run, std::size_t index);
   void add_tail(Run& run, std::size_t index) const;
   // Data and tail are in several parts, which are not written in order.
   bool is_split(const WriteRecord& record) const;
+  // Where the CRC of a split record's bytes in a part belongs. Threads: records that are two have two places.
+  Piece& piece_of(std::size_t index, std::size_t part);
   void finish_split(std::size_t index);
   void write_end();
   void put(std::uint64_t offset, const void* data, std::size_t n_bytes);

@@ -25,10 +25,16 @@ std::int64_t n_bytes_of(const at::Tensor& tensor) {
   return tensor.numel() * static_cast<std::int64_t>(tensor.element_size());
 }
 
-// Elements lie in one order and without holes, on the CPU, as `like`'s do.
+// What writes into its memory by itself tells autograd, and whoever looks for changes.
+void tell_of_change(const at::Tensor& tensor) {
+  if (!tensor.is_inference()) tensor.unsafeGetTensorImpl()->bump_version();
+}
+
+// Of one shape, elements in one order and without holes, on the CPU, as `like`'s are.
 bool is_laid_out_as(const at::Tensor& target, const at::Tensor& like) {
   if (!target.is_cpu() || !has_plain_storage(target) || target.is_conj() || target.is_neg()) return false;
-  if (target.scalar_type() != like.scalar_type() || !target.is_non_overlapping_and_dense()) return false;
+  if (target.scalar_type() != like.scalar_type() || target.sizes() != like.sizes()) return false;
+  if (!target.is_non_overlapping_and_dense()) return false;
   for (std::int64_t dim = 0; dim < target.dim(); ++dim) {
     if (target.size(dim) > 1 && target.stride(dim) != like.stride(dim)) return false;
   }
@@ -170,18 +176,14 @@ void InPlaceRestore::check(const std::vector<LoadPlan::TensorCopy>& copies) {
   const std::vector<bool> overlaps = find_overlaps(needed);
   for (std::size_t i = 0; i < needed.size(); ++i) {
     const auto& [target, source] = *needed[i];
-    const auto range = overlaps[i] ? std::nullopt : range_for(target, source);
-    if (range) {
-      ranges_.push_back(*range);
-    } else {
-      others_.push_back(*needed[i]);
-    }
+    (!overlaps[i] && range_for(target, source) ? direct_ : others_).push_back(*needed[i]);
   }
   if (!reader_.verifies()) return;
   if (transactional_) return reader_.check(to_check_);
   std::unordered_set<std::size_t> checked_later;
-  for (const StorageRange& range : ranges_) {
-    if (is_whole(range)) checked_later.insert(range.storage);
+  for (const auto& [target, source] : direct_) {
+    const auto range = range_for(target, source);
+    if (is_whole(*range)) checked_later.insert(range->storage);
   }
   std::vector<std::size_t> now;
   std::copy_if(to_check_.begin(), to_check_.end(), std::back_inserter(now),
@@ -192,7 +194,7 @@ void InPlaceRestore::check(const std::vector<LoadPlan::TensorCopy>& copies) {
 void InPlaceRestore::copy() {
   const at::NoGradGuard no_grad;
   telling("; the state is restored in part and no longer to be used", [&] {
-    reader_.read_ranges(ranges_, !transactional_);
+    reader_.read_ranges(take_ranges(), !transactional_);
     for (const LoadPlan::TensorCopy& each : others_) {
       if (storage_of(each.source)) {
         copy_pieces(each.target, each.source);
@@ -201,6 +203,21 @@ void InPlaceRestore::copy() {
       }
     }
   });
+}
+
+// What ran since check() may have given a target other memory.
+std::vector<StorageRange> InPlaceRestore::take_ranges() {
+  std::vector<StorageRange> ranges;
+  for (const LoadPlan::TensorCopy& each : direct_) {
+    if (const auto range = range_for(each.target, each.source)) {
+      tell_of_change(each.target);
+      ranges.push_back(*range);
+    } else {
+      if (!transactional_ && reader_.verifies()) reader_.check({*storage_of(each.source)});
+      others_.push_back(each);
+    }
+  }
+  return ranges;
 }
 
 Value InPlaceRestore::own_rest(const Value& value) {
@@ -220,16 +237,17 @@ Value InPlaceRestore::own(const Value& value) {
 
 c10::Storage InPlaceRestore::own(const c10::Storage& storage) {
   const auto mapped = in_file_.find(storage.unsafeGetStorageImpl());
-  const auto found = mapped != in_file_.end() ? mapped : read_.find(storage.unsafeGetStorageImpl());
-  if (found == read_.end()) return storage;
-  c10::Storage& owned = owned_[found->first];
-  if (!owned) {
-    const std::size_t index = found->second;
-    const bool is_read = mapped == in_file_.end();
-    if (mmap_ && !is_read && reader_.verifies()) reader_.check({index});
-    owned = map_location_.map(is_read || mmap_ ? storage : reader_.read(index), locations_[index]);
+  const auto read = read_.find(storage.unsafeGetStorageImpl());
+  const bool is_mapped = mapped != in_file_.end();
+  if (!is_mapped && read == read_.end()) return storage;
+  Replaced& replaced = replaced_[storage.unsafeGetStorageImpl()];
+  if (!replaced.by) {
+    const std::size_t index = is_mapped ? mapped->second : read->second;
+    if (mmap_ && is_mapped && reader_.verifies()) reader_.check({index});
+    replaced.by = map_location_.map(is_mapped && !mmap_ ? reader_.read(index) : storage, locations_[index]);
+    replaced.storage = storage;
   }
-  return owned;
+  return replaced.by;
 }
 
 std::optional<std::size_t> InPlaceRestore::storage_of(const at::Tensor& tensor) const {

@@ -44,12 +44,18 @@ class InPlaceRestore final : public TensorCopier {
   Value own_rest(const Value& value);
 
  private:
+  // It is kept: no other may be found at its address.
+  struct Replaced {
+    c10::Storage storage, by;
+  };
+
   Value own(const Value& value);
   c10::Storage own(const c10::Storage& storage);
   // The storage of the file that a tensor is of, by its index.
   std::optional<std::size_t> storage_of(const at::Tensor& tensor) const;
   // Where the tensor's elements stand, if they can be read into `target` as they are.
   std::optional<StorageRange> range_for(const at::Tensor& target, const at::Tensor& source) const;
+  std::vector<StorageRange> take_ranges();
   bool is_whole(const StorageRange& range) const;
   void use_own(OpaqueContext& context);
   void copy_pieces(const at::Tensor& target, const at::Tensor& source) const;
@@ -59,14 +65,14 @@ class InPlaceRestore final : public TensorCopier {
   const bool has_state_;
   const bool mmap_;  // what own() gives is mapped where it can be
   MapLocation map_location_;
-  std::vector<std::string> locations_;  // where the storages were saved from
-  std::vector<std::size_t> to_check_;   // all that is mapped and needed
-  std::vector<StorageRange> ranges_;    // of the copies: read where they belong
+  std::vector<std::string> locations_;        // where the storages were saved from
+  std::vector<std::size_t> to_check_;         // all that is mapped and needed
+  std::vector<LoadPlan::TensorCopy> direct_;  // read where they belong
   std::vector<LoadPlan::TensorCopy> others_;
   std::vector<c10::Storage> storages_;
   std::unordered_map<const c10::StorageImpl*, std::size_t> in_file_;  // those mapped: their index
   std::unordered_map<const c10::StorageImpl*, std::size_t> read_;     // the others
-  std::unordered_map<const c10::StorageImpl*, c10::Storage> owned_;   // and what took the place of some of both
+  std::unordered_map<const c10::StorageImpl*, Replaced> replaced_;    // some of both
 };
 
 }  // namespace ckptio::detail

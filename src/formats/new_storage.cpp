@@ -24,6 +24,10 @@ struct Pages {
     if (n_bytes < n_wanted) throw std::bad_alloc();
     begin = ::mmap(nullptr, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (begin == MAP_FAILED) throw std::bad_alloc();
+#ifdef MADV_HUGEPAGE
+    // All of it: the system then merges neighbours, and has few of the mappings that a process may have.
+    ::madvise(begin, n_bytes, MADV_HUGEPAGE);
+#endif
   }
   Pages(const Pages&) = delete;
   Pages& operator=(const Pages&) = delete;
@@ -39,7 +43,6 @@ at::DataPtr allocate(std::size_t n_bytes) {
   if (n_bytes < kHugePageBytes) return c10::GetCPUAllocator()->allocate(n_bytes);
   auto pages = std::make_unique<Pages>(n_bytes);
   void* const data = pages->first_huge();
-  ask_for_huge_pages(data, n_bytes);
   return {data, pages.release(), [](void* owner) { delete static_cast<Pages*>(owner); }, c10::kCPU};
 }
 

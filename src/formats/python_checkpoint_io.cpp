@@ -140,7 +140,9 @@ Value load_part(const RandomAccessFile& file, IoEngine& engine, const std::strin
   };
   Value value = make_value();
   // What unknown objects hold stays with them.
-  if (restore.own_storages_of(*context) || (filter && restore.own_unless_plain(*context, value))) value = make_value();
+  const bool some_own = restore.own_storages_of(*context);
+  const bool all_own = filter && restore.own_unless_plain(*context, value);
+  if (some_own || all_own) value = make_value();
   if (filter) restore.restrict_to(value);
   if (options.state != nullptr) value = detail::load_through(restore, *options.state, value.as<Dict>());
   return restore.own_rest(value);

@@ -162,6 +162,7 @@ class Race {
     load({}, true);
     against(
         "read", [this] { read_all(ReadInto::memory); }, when(true));
+    if (!can_write_directly(options_.folder)) return;
     against(
         "O_DIRECT read", [this] { read_direct(path_, n_bytes_, options_.n_threads); }, when(true));
   }

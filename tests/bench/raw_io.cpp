@@ -9,8 +9,10 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <exception>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -89,15 +91,25 @@ std::vector<Piece> cut(const std::vector<Bytes>& content) {
   return pieces;
 }
 
-// Calls body(0..n-1) from some threads.
+// Calls body(0..n-1) from some threads. Throws the first error that one of them met.
 void in_parallel(std::size_t n, std::size_t n_threads, const std::function<void(std::size_t)>& body) {
   std::atomic<std::size_t> next{0};
+  std::mutex mutex;
+  std::exception_ptr error;
   const auto work = [&] {
-    for (std::size_t i = next++; i < n; i = next++) body(i);
+    try {
+      for (std::size_t i = next++; i < n; i = next++) body(i);
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      if (!error) error = std::current_exception();
+    }
   };
-  std::vector<std::jthread> threads;
-  for (std::size_t i = 1; i < n_threads; ++i) threads.emplace_back(work);
-  work();
+  {
+    std::vector<std::jthread> threads;
+    for (std::size_t i = 1; i < n_threads; ++i) threads.emplace_back(work);
+    work();
+  }
+  if (error) std::rethrow_exception(error);
 }
 
 std::size_t total(const std::vector<Bytes>& content) {

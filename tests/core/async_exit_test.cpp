@@ -20,6 +20,16 @@ std::string read(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
+// Without what a sanitizer notes about threads that end just then.
+std::string read_errors(const std::string& path) {
+  std::ifstream file(path);
+  std::string errors;
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with("==") || line.find("was not suspended") == std::string::npos) errors += line + "\n";
+  }
+  return errors;
+}
+
 struct Ended {
   int code = 0;
   std::string file, errors;
@@ -40,7 +50,7 @@ Ended run_child(const std::string& how) {
   ::posix_spawn_file_actions_destroy(&actions);
   int status = 0;
   REQUIRE(::waitpid(pid, &status, 0) == pid);
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status), read(file), read(errors)};
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status), read(file), read_errors(errors)};
 }
 
 TEST_CASE("A save that is pending when the process ends is finished first", "[async]") {

@@ -323,3 +323,43 @@ TEST_CASE("Objects that keep what they load get memory of their own", "[python][
   std::filesystem::resize_file(folder / "a.ckpt", 0);
   CHECK(keeper.kept.at("x") == Value(torch::arange(1000)));
 }
+
+TEST_CASE("Memory that moves while objects are asked is followed", "[python][in_place]") {
+  struct Mover {
+    at::Tensor moved;
+    Dict state_dict() const { return {}; }
+    void load_state_dict(const Dict& /*state*/) {
+      const auto n = moved.numel();
+      moved.resize_({n * 4}).resize_({n});
+    }
+  };
+  const TempFolder folder;
+  PythonCheckpointIO io;
+  const at::Tensor a = torch::rand({300'000}), b = torch::rand({10});
+  Buffers saved(a, b);
+  io.save_checkpoint({{"mover", Dict{}}, {"state_dict", state_dict(saved)}}, folder / "a.ckpt");
+  for (const bool transactional : {true, false}) {
+    Buffers live(torch::zeros({300'000}), torch::zeros({10}));
+    Mover mover{live.named_buffers()["a"]};
+    const void* const before = mover.moved.const_data_ptr();
+    State state;
+    state.add("mover", mover).add("state_dict", live);
+    CHECK(io.load_checkpoint(folder / "a.ckpt", {.state = &state, .transactional = transactional}) == std::nullopt);
+    CHECK(mover.moved.const_data_ptr() != before);
+    CHECK(torch::equal(live.named_buffers()["a"], a));
+    CHECK(torch::equal(live.named_buffers()["b"], b));
+  }
+}
+
+TEST_CASE("Autograd is told that a restored tensor has changed", "[python][in_place]") {
+  const TempFolder folder;
+  PythonCheckpointIO io;
+  const Run saved(1);
+  io.save_checkpoint(saved.state.state_dict(), folder / "a.ckpt");
+  for (const bool transactional : {true, false}) {
+    Run run(2);
+    const auto loss = run.net->forward(torch::randn({8, 64})).pow(2).mean();
+    CHECK(io.load_checkpoint(folder / "a.ckpt", {.state = &run.state, .transactional = transactional}) == std::nullopt);
+    CHECK_THROWS_WITH(loss.backward(), ContainsSubstring("modified by an inplace operation"));
+  }
+}
