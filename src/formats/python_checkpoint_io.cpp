@@ -52,8 +52,8 @@ class FilePlan {
       record.end_offset = records[i].end_offset;
       plan_.records.push_back(std::move(record));
     }
-    plan_.head = [&zip = layout.zip()](std::size_t i) { return zip.header(i); };
-    plan_.tail = [&zip = layout.zip()](std::size_t i, std::uint32_t crc) { return zip.descriptor(i, crc); };
+    plan_.head = [&zip = layout.zip()](std::size_t i, void* to) { zip.put_header(i, to); };
+    plan_.tail = [&zip = layout.zip()](std::size_t i, std::uint32_t crc, void* to) { zip.put_descriptor(i, crc, to); };
     plan_.end = [this](const std::vector<std::uint32_t>& crcs) { return end(crcs); };
     plan_.file_size = layout.zip().file_size();
   }
