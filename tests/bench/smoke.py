@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""smoke.py BENCH DIR: compare.py and growth.py run on tiny states, say what they are to say, and leave no files."""
+import json
+import os
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree
+
+import compare
+import peers
+
+FIELDS = {"workload", "op", "plugin", "threads", "n_bytes", "median_s", "limit", "limit_median_s", "ratio"}
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def run(script, *arguments):
+    command = [sys.executable, os.path.join(HERE, script), *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def check_compare(bench, folder):
+    json_path, svg_path = os.path.join(folder, "lines.json"), os.path.join(folder, "speed.svg")
+    run("compare.py", "--bench", bench, "--workload", "big", "small", "--scale", "0.01", "--rounds", "1",
+        "--dir", folder, "--json", json_path, "--svg", svg_path)  # fmt: skip
+    with open(json_path) as file:
+        lines = [json.loads(line) for line in file]
+    expected = {(op, name) for op, name, *_ in compare.OURS}
+    expected |= {(peer.op, peer.name) for peer in peers.PEERS if peer.is_there()}
+    for workload in ("big", "small"):
+        found = {(line["op"], line["plugin"]) for line in lines if line["workload"] == workload}
+        assert found == expected, found ^ expected
+    for line in lines:
+        assert FIELDS <= line.keys(), line
+        assert line["median_s"] > 0 and line["limit_median_s"] > 0, line
+    drawn = "".join(xml.etree.ElementTree.parse(svg_path).getroot().itertext())
+    for _, name in expected:
+        assert name in drawn, name
+    assert "compare.py --rounds 1" in drawn
+    assert os.path.getsize(svg_path) < 200_000
+    os.remove(json_path)
+    os.remove(svg_path)
+
+
+def check_growth(bench, folder):
+    printed = run("growth.py", "--bench", bench, "--repeat", "1", "--max-tensors", "10", "--max-mib", "4",
+                  "--threads", "1", "2", "--dir", folder)  # fmt: skip
+    number = r"[\d.,e+]+"
+    rows = re.findall(rf"^\| ({number}) (?:\| {number} ){{6}}\|$", printed, re.MULTILINE)
+    assert rows == ["1", "10", "1", "4", "1", "2"], printed
+    assert "Worse than linear" in printed, printed
+
+
+def main():
+    bench, folder = sys.argv[1:]
+    check_compare(bench, folder)
+    check_growth(bench, folder)
+    left = os.listdir(folder)
+    assert not left, left
+
+
+if __name__ == "__main__":
+    main()
