@@ -58,7 +58,7 @@ def parse_arguments():
     parser.add_argument("--workload", nargs="+", default=["big", "adam", "small"], choices=["big", "adam", "small"])
     parser.add_argument("--op", nargs="+", default=list(OPS), choices=list(OPS))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--scale", type=float, default=0.25, help="of big and adam; small is scaled below 0.1 only")
+    parser.add_argument("--scale", type=float, default=0.25, help="so many times as many tensors")
     parser.add_argument("--threads", type=int, default=min(4, len(os.sched_getaffinity(0))))
     parser.add_argument("--dir", default=tempfile.gettempdir(), help="where files are made, and removed")
     parser.add_argument("--json", help="a file, to be written")
@@ -121,9 +121,7 @@ def main():
     lines, sizes = [], {}
     with tempfile.TemporaryDirectory(prefix="ckptio_compare_", dir=options.dir) as options.dir:
         for options.workload_now in options.workload:
-            is_small = options.workload_now == "small"
-            options.scale_now = min(1, options.scale * 10) if is_small else options.scale
-            state = peers.make_state(options.workload_now, options.scale_now)
+            state = peers.make_state(options.workload_now, options.scale)
             n_bytes = sum(tensor.nbytes for tensor in state.values())
             sizes[options.workload_now] = f"{len(state):,} tensors, {n_bytes / 1e6:,.0f} MB"
             for op in options.op:

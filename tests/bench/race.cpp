@@ -83,8 +83,9 @@ class Race {
       cut_memory();
       if (before) before();
     };
-    against(std::move(name), std::move(run), take_memory, [this] { memory_ = Memory(); });
+    against(std::move(name), std::move(run), take_memory, [this] { drop_memory(); });
   }
+  void drop_memory() { memory_ = Memory(); }
 
   void save_file() { make_plugin(options_.plugin, options_.n_threads, false)->save_checkpoint(checkpoint_, path_); }
 
@@ -112,10 +113,14 @@ class Race {
         name, [=, this] { write_file(raw_path_, workload_.bytes(), n_threads, flush); }, {},
         [this] { ::unlink(raw_path_.c_str()); });
   }
+  // Of all tensors, gathered.
   void against_one_write(const std::string& name, Flush flush) {
-    against_in_memory(
-        name, [=, this] { write_file(raw_path_, {memory_.bytes()}, 1, flush); },
-        [this] { ::unlink(raw_path_.c_str()); });
+    against(
+        name, [=, this] { write_file(raw_path_, {memory_.bytes()}, 1, flush); }, [this] { memory_ = Memory(n_bytes_); },
+        [this] {
+          drop_memory();
+          ::unlink(raw_path_.c_str());
+        });
   }
 
   enum class Stall : std::uint8_t { first, later, overlapped };
@@ -169,7 +174,7 @@ class Race {
           memory_ = Memory(n_bytes_, false);
           read_file(path_, {memory_.bytes()}, options_.n_threads, ReadInto::memory);
         },
-        {}, [this] { memory_ = Memory(); });
+        {}, [this] { drop_memory(); });
   }
 
   void map() {

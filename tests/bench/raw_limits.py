@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the machine can do with a state's bytes by itself, seen from Python: what raw_io.cpp measures, for the peers."""
+import mmap
 import os
 import threading
 
@@ -87,8 +88,6 @@ def read_file(path, parts, n_threads):
 
 
 def new_huge_pages(n_bytes):
-    import mmap
-
     memory = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_HUGEPAGE)
     return memory
@@ -104,7 +103,6 @@ class Limits:
         self.views = [bytes_of(tensor) for tensor in state.values()]
         self.n_bytes = sum(len(view) for view in self.views)
         self.is_small = self.n_bytes < SMALL_BYTES * len(self.views)
-        self.source = None
         self.memory = None
         self.parts = []
 
@@ -115,7 +113,7 @@ class Limits:
         if op == "durable":
             return self.writes(durable=True)
         if op == "async":
-            return {"memcpy": (self.take_memory, self.memcpy)}
+            return {} if self.is_small else {"memcpy": (self.take_memory, self.memcpy)}
         if self.is_small and op != "cold":
             return {"a read each": (self.take_memory, self.reading(1))}
         if op == "load":
@@ -123,7 +121,7 @@ class Limits:
         return reads
 
     def after(self):
-        self.source = self.memory = None
+        self.memory = None
         self.parts = []
 
     def prepare_nothing(self):
@@ -145,10 +143,8 @@ class Limits:
         self.parts = [(bytes_of(self.memory), 0)]
 
     def take_memory(self):
-        """As the tensors are cut, and touched; for small ones also a source that is one piece."""
+        """Touched, and cut as the tensors are."""
         self.memory = torch.ones(self.n_bytes, dtype=torch.uint8)
-        if self.is_small:
-            self.source = torch.ones(self.n_bytes, dtype=torch.uint8)
         memory, begin, pieces = bytes_of(self.memory), 0, []
         for view in self.views:
             pieces.append(memory[begin : begin + len(view)])
@@ -163,10 +159,7 @@ class Limits:
         read_file(self.path, cut([memoryview(memory)]), self.n_threads)
 
     def memcpy(self):
-        """LibTorch's own copy with its threads: calls from Python are too slow for small tensors."""
-        if self.is_small:
-            self.memory.copy_(self.source)
-            return
+        """LibTorch's own copy with its threads; small tensors would measure the calls from Python."""
         begin = 0
         for view in self.views:
             self.memory[begin : begin + len(view)].copy_(torch.frombuffer(view, dtype=torch.uint8))

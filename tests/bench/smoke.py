@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""smoke.py BENCH DIR: compare.py and growth.py run on tiny states, say what they are to say, and leave no files."""
+"""smoke.py BENCH DIR: compare.py, table.py and growth.py run on tiny states, say what they are to say, and leave no files."""
 import json
 import os
 import re
@@ -51,9 +51,17 @@ def check_growth(bench, folder):
     assert "Worse than linear" in printed, printed
 
 
+def check_table(bench, folder):
+    printed = run("table.py", "--bench", bench, "--repeat", "1", "--workload", "big", "small", "--scale", "0.01",
+                  "--dir", folder)  # fmt: skip
+    assert len(re.findall(r"^\| .* \| [\d.]+ \| [\d.]+ \| .+ \|$", printed, re.MULTILINE)) == 10, printed
+    assert len(re.findall(r"^\| .* states? \| -?[\d.]+ \| -?[\d.]+ \|$", printed, re.MULTILINE)) == 3, printed
+
+
 def main():
     bench, folder = sys.argv[1:]
     check_compare(bench, folder)
+    check_table(bench, folder)
     check_growth(bench, folder)
     left = os.listdir(folder)
     assert not left, left

@@ -23,22 +23,23 @@ def vertical(x, top, bottom, colour):
 
 
 class Scale:
-    """Powers of ten that hold all ratios, over the width of a column; some of it is left for the figures."""
+    """From the least to the greatest ratio, over a column's width but for the figures; what is below 0.01 ends there."""
 
     def __init__(self, ratios):
-        self.low = math.floor(math.log10(min([*ratios, 0.5])))
-        self.high = math.ceil(math.log10(max([*ratios, 2])))
+        self.low = max(-2, math.log10(min([*ratios, 0.5])))
+        self.high = math.log10(max([*ratios, 2]))
 
     def x(self, ratio):
-        return (COLUMN_WIDTH - 34) * (math.log10(ratio) - self.low) / (self.high - self.low)
+        return (COLUMN_WIDTH - 34) * (max(math.log10(ratio), self.low) - self.low) / (self.high - self.low)
 
     def ticks(self):
-        return [10.0**power for power in range(self.low, self.high + 1)]
+        return [10.0**power for power in range(math.ceil(self.low), math.floor(self.high) + 1)]
 
 
 def bar(x0, y, scale, line):
     one, end = scale.x(1), scale.x(line["ratio"])
-    figure = f"{line['ratio']:.3g}" if line["ratio"] < 1000 else f"{line['ratio']:.0f}"
+    n_digits = 3 if line["ratio"] < 0.1 else 2 if line["ratio"] < 10 else 0
+    figure = f"{line['ratio']:.{n_digits}f}"
     colour = TEXT_COLOUR if line["ours"] else QUIET_COLOUR
     return [
         rectangle(x0 + min(one, end), y - 10, max(abs(end - one), 1.5), 12, BAR_COLOURS[line["ours"]]),

@@ -36,7 +36,7 @@ class Ours:
         self.is_ours = not plugin.startswith("libtorch")
         folder = os.path.join(options.dir, f"{plugin}_{bench_op}")
         self.process = bench_process.Lockstep(
-            options.bench, "--workload", options.workload_now, "--scale", options.scale_now, "--plugin", plugin,
+            options.bench, "--workload", options.workload_now, "--scale", options.scale, "--plugin", plugin,
             "--op", bench_op, "--repeat", options.rounds, "--threads", options.threads, "--dir", folder)  # fmt: skip
 
     def run_round(self):
