@@ -107,8 +107,8 @@ def print_line(line):
 def caption(options):
     words = [f"--rounds {options.rounds}", f"--scale {options.scale:g}", f"--threads {options.threads}"]
     return [
-        f"Median of {options.rounds} rounds in turns, as a multiple of the fastest raw way of the same rounds (1; log scale)."
-        " Further left is better.",
+        f"Median of {options.rounds} rounds in turns, as a multiple of the fastest raw way of the same rounds "
+        "(1; log scale). Further left is better.",
         f"{datetime.date.today()}: {machine.describe(options.dir)}.",
         "compare.py " + " ".join(words),
     ]

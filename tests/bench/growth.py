@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the cost of saves and loads grows with the number of tensors, their bytes and the threads: tables in Markdown, and
-what grows worse than linearly. One of ckptio_bench's runs is one of a row's cells."""
+"""How the cost of saves and loads grows with the number of tensors, their bytes and the threads: tables in Markdown,
+and what grows worse than linearly."""
 import argparse
+import datetime
 import os
 import sys
 import tempfile
@@ -52,7 +53,6 @@ def table(title, unit, rows, cost_of):
 
 
 def worse_than_linear(title, rows):
-    """Compares what one more costs with what one of those before cost."""
     found = []
     for op in OPS:
         sizes = list(rows)
@@ -77,7 +77,8 @@ def slower_with_more(rows):
 def main():
     options = parse_arguments()
     threads = min(max(options.threads), len(os.sched_getaffinity(0)))
-    print(f"{machine.describe(options.dir)}; medians of {options.repeat}; `{options.plugin}`, {threads} threads where not said.")
+    print(f"{datetime.date.today()}: {machine.describe(options.dir)}; `{options.plugin}`, {threads} threads where not "
+          f"said, medians of {options.repeat}.")  # fmt: skip
     counts = [10**i for i in range(6) if 10**i <= options.max_tensors]
     by_count = {count: measure(options, f"{count}x{KIB}", threads) for count in counts}
     table("tensors of 1 KiB", "ns a tensor", by_count, lambda count, line: line["median_s"] / count * 1e9)

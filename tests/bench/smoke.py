@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""smoke.py BENCH DIR: compare.py, table.py and growth.py run on tiny states, say what they are to say, and leave no files."""
+"""smoke.py BENCH DIR: the scripts run on tiny states, say what they should, and leave no files."""
 import json
 import os
 import re
@@ -19,27 +19,31 @@ def run(script, *arguments):
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def check_compare(bench, folder):
+def compared(bench, folder, *arguments):
+    """The lines, and the picture as text."""
     json_path, svg_path = os.path.join(folder, "lines.json"), os.path.join(folder, "speed.svg")
-    run("compare.py", "--bench", bench, "--workload", "big", "small", "--scale", "0.01", "--rounds", "1",
-        "--dir", folder, "--json", json_path, "--svg", svg_path)  # fmt: skip
+    run("compare.py", "--bench", bench, "--scale", "0.01", "--rounds", "1", "--dir", folder, "--json", json_path,
+        "--svg", svg_path, *arguments)  # fmt: skip
     with open(json_path) as file:
         lines = [json.loads(line) for line in file]
-    expected = {(op, name) for op, name, *_ in compare.OURS}
-    expected |= {(peer.op, peer.name) for peer in peers.PEERS if peer.is_there()}
-    for workload in ("big", "small"):
-        found = {(line["op"], line["plugin"]) for line in lines if line["workload"] == workload}
-        assert found == expected, found ^ expected
-    for line in lines:
-        assert FIELDS <= line.keys(), line
-        assert line["median_s"] > 0 and line["limit_median_s"] > 0, line
     drawn = "".join(xml.etree.ElementTree.parse(svg_path).getroot().itertext())
-    for _, name in expected:
-        assert name in drawn, name
-    assert "compare.py --rounds 1" in drawn
-    assert os.path.getsize(svg_path) < 200_000
     os.remove(json_path)
     os.remove(svg_path)
+    return lines, drawn
+
+
+def check_compare(bench, folder, workload, ops):
+    lines, drawn = compared(bench, folder, "--workload", workload, "--op", *ops)
+    expected = {(op, name) for op, name, *_ in compare.OURS if op in ops}
+    expected |= {(peer.op, peer.name) for peer in peers.PEERS if peer.op in ops and peer.is_there()}
+    found = {(line["op"], line["plugin"]) for line in lines}
+    assert found == expected, found ^ expected
+    for line in lines:
+        assert FIELDS <= line.keys() and line["workload"] == workload, line
+        assert line["median_s"] > 0 and line["limit_median_s"] > 0, line
+    for _, name in expected:
+        assert name in drawn, name
+    assert "compare.py --rounds 1" in drawn, drawn
 
 
 def check_growth(bench, folder):
@@ -60,7 +64,8 @@ def check_table(bench, folder):
 
 def main():
     bench, folder = sys.argv[1:]
-    check_compare(bench, folder)
+    check_compare(bench, folder, "big", list(compare.OPS))
+    check_compare(bench, folder, "small", ["async", "load"])
     check_table(bench, folder)
     check_growth(bench, folder)
     left = os.listdir(folder)

@@ -23,7 +23,7 @@ def vertical(x, top, bottom, colour):
 
 
 class Scale:
-    """From the least to the greatest ratio, over a column's width but for the figures; what is below 0.01 ends there."""
+    """From the least ratio, or 0.01, to the greatest, over a column's width but for the figures."""
 
     def __init__(self, ratios):
         self.low = max(-2, math.log10(min([*ratios, 0.5])))

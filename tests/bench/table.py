@@ -43,8 +43,8 @@ def main():
         options.bench, "--plugin", options.plugin, "--workload", *options.workload, "--repeat", options.repeat,
         "--scale", options.scale, "--dir", options.dir, "--op", *ROWS)  # fmt: skip
     cells = {(line["op"], line["workload"]): line for line in lines}
-    print(f"{datetime.date.today()}: {machine.describe(options.dir)}; `{options.plugin}`, {lines[0]['threads']} threads, "
-          f"medians of {options.repeat}.\n")  # fmt: skip
+    print(f"{datetime.date.today()}: {machine.describe(options.dir)}; `{options.plugin}`, "
+          f"{lines[0]['threads']} threads, medians of {options.repeat}.\n")  # fmt: skip
     print("| ratio to the limit | " + " | ".join(options.workload) + " | the limit |")
     print("| --- |" + " ---: |" * len(options.workload) + " --- |")
     for op, title in ROWS.items():
