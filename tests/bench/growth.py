@@ -43,12 +43,16 @@ def measure(options, workload, n_threads):
     return {line["op"]: line for line in lines}
 
 
+def figure(number):
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
+
+
 def table(title, unit, rows, cost_of):
     """`rows`: label -> operations; cost_of(row, line) in `unit`."""
     print(f"\n| {title} | " + " | ".join(f"{op}, ms | {unit}" for op in OPS) + " |")
     print("| ---: |" + " ---: |" * (2 * len(OPS)))
     for label, row in rows.items():
-        cells = [f"{row[op]['median_s'] * 1e3:,.3g} | {cost_of(label, row[op]):,.3g}" for op in OPS]
+        cells = [f"{figure(row[op]['median_s'] * 1e3)} | {figure(cost_of(label, row[op]))}" for op in OPS]
         print(f"| {label:,} | " + " | ".join(cells) + " |", flush=True)
 
 
@@ -90,7 +94,7 @@ def main():
     table(f"threads, {min(1024, options.max_mib):,} MiB", "GB/s", by_threads,
           lambda n, line: line["n_bytes"] / line["median_s"] / 1e9)  # fmt: skip
     found = worse_than_linear("tensors", by_count) + worse_than_linear("MiB", by_size) + slower_with_more(by_threads)
-    print("\nWorse than linear (beyond 15 %): " + ("; ".join(found) or "nothing") + ".")
+    print("\nWorse than linear, beyond 15 %:" + ("".join(f"\n- {what}" for what in found) or " nothing."))
 
 
 if __name__ == "__main__":
