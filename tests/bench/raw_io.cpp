@@ -212,9 +212,11 @@ void copy(const std::vector<Bytes>& from, char* to, std::size_t n_threads) {
   });
 }
 
+void flush(const std::string& path) { Descriptor(path, O_RDONLY).flush(); }
+
 void evict(const std::string& path) {
   const Descriptor file(path, O_RDONLY);
-  if (::fsync(file.get()) != 0) throw_system_error("fsync");
+  file.flush();
   ::posix_fadvise(file.get(), 0, 0, POSIX_FADV_DONTNEED);
 }
 

@@ -49,6 +49,8 @@ void read_one_by_one(const std::string& path, const std::vector<Bytes>& destinat
 
 void copy(const std::vector<Bytes>& from, char* to, std::size_t n_threads);
 
+void flush(const std::string& path);
+
 // Has the file on the disk, and none of it in the page cache.
 void evict(const std::string& path);
 
