@@ -45,13 +45,24 @@ std::size_t valid_prefix(const std::string& text) {
   return text.size();
 }
 
+// The number that the key of a storage is, written the shortest way.
+std::optional<std::uint32_t> number_of_key(const std::string& key) {
+  if (key.empty() || key.size() > 9 || (key[0] == '0' && key.size() > 1)) return std::nullopt;
+  std::uint32_t number = 0;
+  for (const char c : key) {
+    if (c < '0' || c > '9') return std::nullopt;
+    number = 10 * number + static_cast<std::uint32_t>(c - '0');
+  }
+  return number;
+}
+
 }  // namespace
 
 bool is_utf8(const std::string& text) { return valid_prefix(text) == text.size(); }
 
 GraphBuilder::GraphBuilder(ObjectGraph& graph, const ByteSource& source, const PickleOptions& options)
     : graph_(graph), source_(source), options_(options), small_ints_(kLargestShared - kSmallestShared + 1) {
-  for (std::uint32_t i = 0; i < graph.storages.size(); ++i) storages_by_key_[graph.storages[i].key].push_back(i);
+  for (std::uint32_t i = 0; i < graph.storages.size(); ++i) index_storage(graph.storages[i].key, i);
 }
 
 void GraphBuilder::fail(const std::string& what) const {
@@ -157,6 +168,11 @@ std::optional<DType> GraphBuilder::storage_dtype(const ObjectStorage& storage) c
   return info.untyped ? std::nullopt : std::optional(info.dtype);
 }
 
+// Python's keys are the numbers of the storages, in the order in which they are named: those need no place in the tree.
+void GraphBuilder::index_storage(const std::string& key, std::uint32_t index) {
+  if (number_of_key(key) != index) storages_by_key_[key].push_back(index);
+}
+
 Object* GraphBuilder::make_storage(const Object* class_object, std::string key, std::string location,
                                    std::uint64_t n_elements) {
   const auto* global = class_object->get<ObjectGlobal>();
@@ -172,22 +188,27 @@ Object* GraphBuilder::make_storage(const Object* class_object, std::string key, 
     fail("a storage of " + std::to_string(n_elements) + " elements found, more than memory can have");
   }
   info.n_bytes = n_elements * n_item;
-  std::vector<std::uint32_t>& same_key = storages_by_key_[key];
-  for (const std::uint32_t index : same_key) {
+  const auto is_same = [&](std::uint32_t index) {
     const StorageInfo& other = graph_.storages[index];
-    if (other.dtype == info.dtype && other.untyped == info.untyped && other.n_bytes == info.n_bytes) {
-      return make(ObjectStorage{index});
-    }
+    if (other.dtype == info.dtype && other.untyped == info.untyped && other.n_bytes == info.n_bytes) return true;
     // Python gives tensors of several types that share an empty storage one key.
-    if (other.n_bytes == 0 && info.n_bytes == 0) continue;
+    if (other.n_bytes == 0 && info.n_bytes == 0) return false;
     fail("storage " + quote_name(key) + " of " + std::to_string(info.n_bytes) + " bytes of " +
          (info.untyped ? "no type" : std::string(dtype_name_of(info.dtype))) + " found, before it had " +
          std::to_string(other.n_bytes) + " of " +
          (other.untyped ? "no type" : std::string(dtype_name_of(other.dtype))));
+  };
+  if (const auto number = number_of_key(key); number && *number < graph_.storages.size()) {
+    if (graph_.storages[*number].key == key && is_same(*number)) return make(ObjectStorage{*number});
+  }
+  if (const auto others = storages_by_key_.find(key); others != storages_by_key_.end()) {
+    for (const std::uint32_t index : others->second) {
+      if (is_same(index)) return make(ObjectStorage{index});
+    }
   }
   charge(sizeof(StorageInfo) + 2 * heap_bytes(key) + heap_bytes(location) + 96);
   const auto index = static_cast<std::uint32_t>(graph_.storages.size());
-  same_key.push_back(index);
+  index_storage(key, index);
   info.key = std::move(key);
   info.location = std::move(location);
   graph_.storages.push_back(std::move(info));

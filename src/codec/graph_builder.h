@@ -134,6 +134,7 @@ class GraphBuilder {
     }
   }
   [[noreturn]] void fail_memory() const;
+  void index_storage(const std::string& key, std::uint32_t index);
   std::uint32_t key_id(const Object* key);
   std::uint32_t key_id_of_leaf(const Object* key);
   std::uint32_t key_id_of(std::string content);
@@ -159,7 +160,7 @@ class GraphBuilder {
 
   std::map<std::pair<std::string, std::string>, Object*> globals_;
   std::unordered_map<const Object*, Known> known_;
-  std::map<std::string, std::vector<std::uint32_t>> storages_by_key_;
+  std::map<std::string, std::vector<std::uint32_t>> storages_by_key_;  // those that index_storage() puts there
 
   // Equal keys have equal numbers: each is made once, of what it holds (a tuple: of its items' numbers), and looked up
   // in trees. So a tuple that is shared is not walked again (its hash in Python takes exponential time), and no choice

@@ -152,6 +152,7 @@ void find_storages(const ZipReader& zip, const std::string& folder, bool is_big_
   const bool swap_bytes = is_big_endian != (std::endian::native == std::endian::big);
   std::vector<std::uint8_t> sizes;
   if (swap_bytes) sizes = swap_sizes(contents.graph, first, zip);
+  contents.storages.reserve(contents.graph.storages.size());
   for (std::size_t i = first; i < contents.graph.storages.size(); ++i) {
     const StorageInfo& storage = contents.graph.storages[i];
     const ZipRecord& record = require_record(zip, folder, storage.key);

@@ -96,10 +96,17 @@ void ZipReader::build_index() {
 }
 
 const ZipRecord* ZipReader::find_ignoring_case(std::string_view name) const {
+  // Storages are asked for in the order in which they stand, mostly.
+  const std::size_t next = next_->load(std::memory_order_relaxed);
+  if (next < records_.size() && records_[next].name == name) {
+    next_->store(next + 1, std::memory_order_relaxed);
+    return &records_[next];
+  }
   const auto place = std::lower_bound(
       by_folded_name_.begin(), by_folded_name_.end(), name,
       [&](std::uint32_t i, std::string_view wanted) { return compare_folded(records_[i].name, wanted) < 0; });
   if (place == by_folded_name_.end() || compare_folded(records_[*place].name, name) != 0) return nullptr;
+  next_->store(*place + std::size_t{1}, std::memory_order_relaxed);
   return &records_[*place];
 }
 

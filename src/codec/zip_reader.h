@@ -14,9 +14,11 @@
 // source throws.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -81,6 +83,8 @@ class ZipReader {
   ByteSource source_;
   std::vector<ZipRecord> records_;
   std::vector<std::uint32_t> by_folded_name_;  // indices into records_, sorted by name without case
+  // Behind the record that was found last. A guess, of whichever thread.
+  std::unique_ptr<std::atomic<std::size_t>> next_ = std::make_unique<std::atomic<std::size_t>>(0);
 };
 
 }  // namespace ckptio::detail
