@@ -62,6 +62,13 @@ struct LoadOptions {
   // `state`. PythonCheckpointIO and SafetensorsCheckpointIO read and check the bytes of the others alone where the
   // storage can map files (LocalStorage), TorchCheckpointIO all. Tensors within an Opaque are always there.
   std::function<bool(const std::string& name)> filter{};
+
+  // True: a restore into `state` takes tensors of another dtype than the live ones' and converts them on the way, as
+  // Tensor::copy_ does, in pieces of some MiB; Python's load_state_dict does so without being asked. Only where the
+  // kind of number is kept or widened, in the order bool, integer, floating, complex (torch.can_cast): within a kind
+  // precision and range may be lost. Other dtypes, quantized and sparse tensors stay a MismatchError, which names all.
+  // Plugins that do not restore in place ignore it, as they do `state`: State::load_state_dict has it too.
+  bool convert_dtypes = false;
 };
 
 // Threads: unless a subclass says otherwise, one thread at a time per object.

@@ -144,7 +144,8 @@ Value load_part(const RandomAccessFile& file, IoEngine& engine, const std::strin
   const bool all_own = filter && restore.own_unless_plain(*context, value);
   if (some_own || all_own) value = make_value();
   if (filter) restore.restrict_to(value);
-  if (options.state != nullptr) value = detail::load_through(restore, *options.state, value.as<Dict>());
+  if (options.state != nullptr)
+    value = detail::load_through(restore, *options.state, value.as<Dict>(), options.convert_dtypes);
   return restore.own_rest(value);
 }
 

@@ -285,7 +285,7 @@ std::optional<Checkpoint> SafetensorsCheckpointIO::load_checkpoint(const std::st
     Value checkpoint = make_checkpoint(archive, restore.storages(), path);
     if (options.filter) detail::filter_tensors(checkpoint, options.filter);
     if (options.state != nullptr) {
-      checkpoint = detail::load_through(restore, *options.state, checkpoint.as<Dict>());
+      checkpoint = detail::load_through(restore, *options.state, checkpoint.as<Dict>(), options.convert_dtypes);
       if (checkpoint.as<Dict>().empty()) return std::nullopt;
     }
     return std::move(restore.own_rest(checkpoint).mutable_as<Dict>());
