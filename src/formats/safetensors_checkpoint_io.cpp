@@ -12,6 +12,7 @@
 #include <new>
 #include <unordered_map>
 
+#include "ckptio/verify.h"
 #include "codec/archive.h"
 #include "codec/json_text.h"
 #include "codec/safetensors_file.h"
@@ -102,6 +103,7 @@ Draft make_draft(const Checkpoint& checkpoint, const std::string& path, const Sa
   const std::vector<NamedTensor>& tensors = structure.tensors();
   const TensorSharing sharing = detail::find_sharing(tensors, problems);
   problems.raise(path);
+  for (const std::size_t index : sharing.kept) verify(tensors[index].tensor);
   std::map<std::string, std::string> metadata = options.metadata;
   for (std::size_t i = 0; i < tensors.size(); ++i) {  // the user's own entries stay
     if (sharing.views[i].name != tensors[i].name) metadata.emplace(tensors[i].name, sharing.views[i].name);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "ckptio/verify.h"
 #include "state/describe.h"
 #include "state/tensor_copier.h"
 
@@ -27,6 +28,7 @@ detail::StateEntry detail::make_dict_entry(std::function<Dict()> save,
           [plan_load = std::move(plan_load)](const Value& value, const std::string& name, LoadPlan& plan) {
             const Dict* state = as_dict(value, name, plan);
             if (state == nullptr) return;
+            if (plan.copier == nullptr) verify(*state);
             plan_load(plan.copier != nullptr ? plan.copier->own(*state) : *state, name, plan);
           }};
 }
