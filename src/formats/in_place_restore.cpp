@@ -113,9 +113,10 @@ InPlaceRestore::InPlaceRestore(const StorageReader& reader, const std::shared_pt
       transactional_(options.transactional),
       has_state_(options.state != nullptr),
       mmap_(options.mmap && !has_state_),
+      unchecked_(mmap_ ? reader_.map_unchecked(options) : nullptr),
       map_location_(options.map_location) {
   for (std::size_t i = 0; i < reader_.archive().storages().size(); ++i) {
-    if (auto storage = reader_.map(i, mapped)) {
+    if (auto storage = reader_.map(i, mapped, unchecked_)) {
       in_file_[storage->unsafeGetStorageImpl()] = i;
       to_check_.push_back(i);
       storages_.push_back(*std::move(storage));
@@ -243,7 +244,7 @@ c10::Storage InPlaceRestore::own(const c10::Storage& storage) {
   Replaced& replaced = replaced_[storage.unsafeGetStorageImpl()];
   if (!replaced.by) {
     const std::size_t index = is_mapped ? mapped->second : read->second;
-    if (mmap_ && is_mapped && reader_.verifies()) reader_.check({index});
+    if (mmap_ && is_mapped && reader_.verifies() && !unchecked_) reader_.check({index});
     replaced.by = map_location_.map(is_mapped && !mmap_ ? reader_.read(index) : storage, locations_[index]);
     replaced.storage = storage;
   }

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "ckptio/error.h"
+#include "ckptio/verify.h"
 #include "formats/torch_types.h"
 #include "value/tensor_storage.h"
 
@@ -114,7 +115,13 @@ at::Tensor make_nested(const ObjectTensor& from, const PartFunction& part) {
   return at::_nested_view_from_buffer(buffer, sizes, strides, offsets);
 }
 
-at::Tensor make(const ObjectTensor& from, const std::vector<c10::Storage>& storages, const PartFunction& part) {
+at::Tensor make(const ObjectTensor& from, const std::vector<c10::Storage>& storages, const PartFunction& get_part) {
+  // Their contents are read here.
+  const PartFunction part = [&get_part](const Object& object) {
+    at::Tensor found = get_part(object);
+    verify(found);
+    return found;
+  };
   switch (from.form) {
     case Form::meta:
       return at::empty_strided(from.sizes, from.strides,

@@ -22,6 +22,7 @@
 #include "formats/tensor_record.h"
 #include "formats/value_to_object.h"
 #include "value/filter_tensors.h"
+#include "value/mapped_record.h"
 #include "value/tensor_storage.h"
 
 namespace ckptio {
@@ -144,7 +145,8 @@ Value load_part(const RandomAccessFile& file, IoEngine& engine, const std::strin
   const bool all_own = filter && restore.own_unless_plain(*context, value);
   if (some_own || all_own) value = make_value();
   if (filter) restore.restrict_to(value);
-  if (options.state != nullptr) value = detail::load_through(restore, *options.state, value.as<Dict>());
+  if (options.state != nullptr)
+    value = detail::load_through(restore, *options.state, value.as<Dict>(), options.convert_dtypes);
   return restore.own_rest(value);
 }
 
@@ -189,6 +191,7 @@ void PythonCheckpointIO::save_value(const Value& value, const std::string& path)
     ObjectBuilder builder;
     const detail::Object* root = builder.add(value);
     builder.finish();
+    for (const c10::Storage& storage : builder.storages()) detail::verify_storage(storage);
     const PythonLayout layout(builder.graph(), *root, {.serialization_id = options_.serialization_id});
     const auto file = options_.storage->create(path);
     engine_->write(*file, FilePlan(layout, builder.storages()).plan());

@@ -12,6 +12,7 @@
 #include <new>
 #include <unordered_map>
 
+#include "ckptio/verify.h"
 #include "codec/archive.h"
 #include "codec/json_text.h"
 #include "codec/safetensors_file.h"
@@ -102,6 +103,7 @@ Draft make_draft(const Checkpoint& checkpoint, const std::string& path, const Sa
   const std::vector<NamedTensor>& tensors = structure.tensors();
   const TensorSharing sharing = detail::find_sharing(tensors, problems);
   problems.raise(path);
+  for (const std::size_t index : sharing.kept) verify(tensors[index].tensor);
   std::map<std::string, std::string> metadata = options.metadata;
   for (std::size_t i = 0; i < tensors.size(); ++i) {  // the user's own entries stay
     if (sharing.views[i].name != tensors[i].name) metadata.emplace(tensors[i].name, sharing.views[i].name);
@@ -285,7 +287,7 @@ std::optional<Checkpoint> SafetensorsCheckpointIO::load_checkpoint(const std::st
     Value checkpoint = make_checkpoint(archive, restore.storages(), path);
     if (options.filter) detail::filter_tensors(checkpoint, options.filter);
     if (options.state != nullptr) {
-      checkpoint = detail::load_through(restore, *options.state, checkpoint.as<Dict>());
+      checkpoint = detail::load_through(restore, *options.state, checkpoint.as<Dict>(), options.convert_dtypes);
       if (checkpoint.as<Dict>().empty()) return std::nullopt;
     }
     return std::move(restore.own_rest(checkpoint).mutable_as<Dict>());

@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "ckptio/state.h"
+#include "ckptio/verify.h"
 #include "state/describe.h"
 #include "state/tensor_copier.h"
 
@@ -122,6 +123,7 @@ void LoadPlan::run(const std::string& what) {
     if (copier != nullptr) {
       copier->check(copies);
     } else {
+      for (const TensorCopy& each : copies) verify(each.source);
       separate(copies);
     }
     run_attempts(attempts);
