@@ -3,8 +3,8 @@
 // side by side and CRC-32s computed while the bytes are in the processor's cache.
 //
 // What is to be durable, and what is not in the system's caches, goes past them where the place can that
-// (direct_block_bytes() of its files): then kDirectThreads threads, unless 1 is asked for, since these wait for the disk
-// rather than work.
+// (direct_block_bytes() of its files): then kDirectThreads threads, unless 1 is asked for, since these wait for the
+// disk rather than work.
 //
 // Formats hand over where bytes stand and where they are; the engine knows no format, no tensor and no LibTorch, and
 // never uses LibTorch's threads. A place without positional writes (WritableFile::can_write_at) is written in order by

@@ -114,7 +114,8 @@ void PlanReader::read_piece(Span& span, PartBuffer& buffer, bool check, bool del
   if (!check && !deliver) return;
   if (const std::size_t block_bytes = direct_block_bytes(span.begin, span.end); block_bytes > 0) {
     const unsigned char* bytes = read_span(span, block_bytes, buffer);
-    unsigned char* to = deliver ? static_cast<unsigned char*>(range.destination) + (span.begin - range.offset) : nullptr;
+    unsigned char* to =
+        deliver ? static_cast<unsigned char*>(range.destination) + (span.begin - range.offset) : nullptr;
     const auto n_bytes = static_cast<std::size_t>(span.end - span.begin);
     span.crc = check_and_copy(bytes, to, n_bytes, check);
     return;
@@ -166,8 +167,7 @@ bool PlanReader::is_mostly_direct() const {
   return 2 * n_direct > n_asked;
 }
 
-const unsigned char* PlanReader::read_span(const Span& span, std::size_t block_bytes,
-                                           PartBuffer& buffer) const {
+const unsigned char* PlanReader::read_span(const Span& span, std::size_t block_bytes, PartBuffer& buffer) const {
   unsigned char* const bytes = buffer.data();
   if (block_bytes == 0) {
     file_.read_at(span.begin, bytes, static_cast<std::size_t>(span.end - span.begin));

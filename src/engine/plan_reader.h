@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // PlanReader: one ReadPlan on its way out of one file.
 //
-// The ranges are taken in the file's order. Large ones are cut at multiples of a part's size and read straight into their
-// destinations; small ones that stand close together are read at once and copied from there. Each chunk's CRC is
+// The ranges are taken in the file's order. Large ones are cut at multiples of a part's size and read straight into
+// their destinations; small ones that stand close together are read at once and copied from there. Each chunk's CRC is
 // computed while it is in the cache; those of a range's pieces are joined when all have been read.
 // What is read once, and sooner past the system's caches, goes by way of a buffer in whole blocks.
 #pragma once

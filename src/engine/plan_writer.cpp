@@ -35,7 +35,7 @@ void put_some(unsigned char* to, std::uint64_t n_all, std::uint64_t from, std::u
 class PlanWriter::Run {
  public:
   struct LateTail {
-    std::size_t index;  // of the record
+    std::size_t index;            // of the record
     std::uint64_t from, n_bytes;  // of its tail
     unsigned char* room;
   };
@@ -160,7 +160,8 @@ void PlanWriter::add_data(Run& run, std::size_t index) {
   std::uint32_t crc = in_order_ ? crcs_[index] : 0;
   const bool is_copied = record.data != nullptr && (run.is_whole || end - begin < kSmallBytes);
   for (std::uint64_t at = begin; at < end;) {
-    const auto n_now = static_cast<std::size_t>(std::min<std::uint64_t>(end - at, is_copied ? kCopyBytes : kChunkBytes));
+    const auto n_now =
+        static_cast<std::size_t>(std::min<std::uint64_t>(end - at, is_copied ? kCopyBytes : kChunkBytes));
     const auto* bytes = static_cast<const unsigned char*>(record.data);
     if (bytes != nullptr) bytes += at - record.data_offset;
     if (bytes == nullptr || is_copied) {

@@ -73,7 +73,7 @@ class PlanWriter {
   std::vector<std::atomic<std::uint32_t>> n_pieces_left_;  // of split records
   std::mutex late_mutex_;
   std::condition_variable late_;  // a split record has its CRC, or a part failed
-  std::vector<bool> has_crc_;  // of split records, where tails are waited for
+  std::vector<bool> has_crc_;     // of split records, where tails are waited for
   bool failed_ = false;
 };
 

@@ -5,9 +5,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <compare>
+#include <cstdint>
 #include <functional>
 #include <iterator>
-#include <map>
 #include <new>
 #include <tuple>
 #include <unordered_set>
@@ -41,22 +42,40 @@ bool is_laid_out_as(const at::Tensor& target, const at::Tensor& like) {
   return true;
 }
 
+// Which elements a tensor is: equal for two names of one parameter.
+std::strong_ordering compare_places(const at::Tensor& a, const at::Tensor& b) {
+  const auto place_of = [](const at::Tensor& tensor) {
+    return std::tuple(reinterpret_cast<std::uintptr_t>(tensor.storage().unsafeGetStorageImpl()),
+                      tensor.storage_offset(), static_cast<int>(tensor.scalar_type()));
+  };
+  if (const auto order = place_of(a) <=> place_of(b); order != 0) return order;
+  const auto compare = [](c10::IntArrayRef x, c10::IntArrayRef y) {
+    return std::lexicographical_compare_three_way(x.begin(), x.end(), y.begin(), y.end());
+  };
+  if (const auto order = compare(a.sizes(), b.sizes()); order != 0) return order;
+  return compare(a.strides(), b.strides());
+}
+
 // Copies into the very same elements as a later one are left out: shared parameters and tied names are read once.
 std::vector<const LoadPlan::TensorCopy*> last_of_each(const std::vector<LoadPlan::TensorCopy>& copies) {
-  using Place =
-      std::tuple<const void*, at::ScalarType, std::int64_t, std::vector<std::int64_t>, std::vector<std::int64_t>>;
-  std::map<Place, std::size_t> last;
-  const auto place_of = [](const at::Tensor& tensor) {
-    return Place(tensor.storage().unsafeGetStorageImpl(), tensor.scalar_type(), tensor.storage_offset(),
-                 tensor.sizes().vec(), tensor.strides().vec());
-  };
+  std::vector<std::size_t> sorted;
+  sorted.reserve(copies.size());
   for (std::size_t i = 0; i < copies.size(); ++i) {
-    if (has_plain_storage(copies[i].target)) last[place_of(copies[i].target)] = i;
+    if (has_plain_storage(copies[i].target)) sorted.push_back(i);
+  }
+  std::sort(sorted.begin(), sorted.end(), [&](std::size_t a, std::size_t b) {
+    const auto order = compare_places(copies[a].target, copies[b].target);
+    return order != 0 ? order < 0 : a < b;
+  });
+  std::vector<bool> is_left_out(copies.size());
+  for (std::size_t i = 1; i < sorted.size(); ++i) {
+    const at::Tensor& before = copies[sorted[i - 1]].target;
+    is_left_out[sorted[i - 1]] = compare_places(before, copies[sorted[i]].target) == 0;
   }
   std::vector<const LoadPlan::TensorCopy*> result;
+  result.reserve(copies.size());
   for (std::size_t i = 0; i < copies.size(); ++i) {
-    const at::Tensor& target = copies[i].target;
-    if (!has_plain_storage(target) || last.at(place_of(target)) == i) result.push_back(&copies[i]);
+    if (!is_left_out[i]) result.push_back(&copies[i]);
   }
   return result;
 }
@@ -115,6 +134,10 @@ InPlaceRestore::InPlaceRestore(const StorageReader& reader, const std::shared_pt
       mmap_(options.mmap && !has_state_),
       unchecked_(mmap_ ? reader_.map_unchecked(options) : nullptr),
       map_location_(options.map_location) {
+  const std::size_t n_storages = reader_.archive().storages().size();
+  storages_.reserve(n_storages);
+  locations_.reserve(n_storages);
+  in_file_.reserve(n_storages);
   for (std::size_t i = 0; i < reader_.archive().storages().size(); ++i) {
     if (auto storage = reader_.map(i, mapped, unchecked_)) {
       in_file_[storage->unsafeGetStorageImpl()] = i;

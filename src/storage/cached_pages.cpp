@@ -24,7 +24,8 @@ std::optional<CachedPages> CachedPages::of([[maybe_unused]] int fd, [[maybe_unus
 #endif
 }
 
-bool CachedPages::are_mostly_there([[maybe_unused]] std::uint64_t offset, [[maybe_unused]] std::uint64_t n_bytes) const {
+bool CachedPages::are_mostly_there([[maybe_unused]] std::uint64_t offset,
+                                   [[maybe_unused]] std::uint64_t n_bytes) const {
 #ifdef __linux__
   static const auto page_bytes = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
   int n_there = 0;

@@ -49,13 +49,13 @@ class WritableFile {
   // may throw too. IoError also after an append(). The default implementation throws UnsupportedError.
   virtual void write_at(std::uint64_t offset, const void* data, std::size_t n_bytes);
 
-  // The size in bytes of the blocks in which write_direct_at() writes, a power of two of at most 64 KiB; 0: it has nothing
-  // to offer. Asked after reserve(). The default implementation says 0.
+  // The size in bytes of the blocks in which write_direct_at() writes, a power of two of at most 64 KiB; 0: it has
+  // nothing to offer. Asked after reserve(). The default implementation says 0.
   virtual std::size_t direct_block_bytes() const { return 0; }
 
   // As write_at(), past the caches of the system: what is to be durable costs no copy then, and takes no memory from
-  // others. Requires: direct_block_bytes() is not 0, and `offset`, the address `data` and `n_bytes` are multiples of it.
-  // The default implementation calls write_at().
+  // others. Requires: direct_block_bytes() is not 0, and `offset`, the address `data` and `n_bytes` are multiples of
+  // it. The default implementation calls write_at().
   virtual void write_direct_at(std::uint64_t offset, const void* data, std::size_t n_bytes);
 
   // Says that the file will have `n_bytes` bytes, so that the place can set them aside: IoError where it knows that it
