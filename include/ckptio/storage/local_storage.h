@@ -28,8 +28,8 @@ struct LocalStorageOptions {
   bool durable = true;
 
   // True: large files that are to be durable, and what is read of files that are not in the page cache, go past it
-  // (O_DIRECT) where the file system can that: they cost the processor no copy, and push nothing out of the cache.
-  // False: all goes through the page cache: for files that several processes read one after the other.
+  // (O_DIRECT) where the file system can that: the disk is kept busy, and nothing is pushed out of the cache. False:
+  // all goes through the page cache: for files that several processes of one machine read.
   bool direct_io = true;
 };
 

@@ -53,9 +53,9 @@ class WritableFile {
   // nothing to offer. Asked after reserve(). The default implementation says 0.
   virtual std::size_t direct_block_bytes() const { return 0; }
 
-  // As write_at(), past the caches of the system: what is to be durable costs no copy then, and takes no memory from
-  // others. Requires: direct_block_bytes() is not 0, and `offset`, the address `data` and `n_bytes` are multiples of
-  // it. The default implementation calls write_at().
+  // As write_at(), past the caches of the system: no copy is made there, and nothing else pushed out. Requires:
+  // direct_block_bytes() is not 0, and `offset`, the address `data` and `n_bytes` are multiples of it. The default
+  // implementation calls write_at().
   virtual void write_direct_at(std::uint64_t offset, const void* data, std::size_t n_bytes);
 
   // Says that the file will have `n_bytes` bytes, so that the place can set them aside: IoError where it knows that it
