@@ -129,6 +129,7 @@ struct Object {
                ObjectByteArray, ObjectList, ObjectTuple, ObjectDict, ObjectSet, DType, ObjectDevice, LayoutKind,
                QSchemeKind, ObjectStorage, std::unique_ptr<ObjectTensor>, ObjectGlobal, std::unique_ptr<ObjectOpaque>>
       held;
+  std::uint32_t number = 0;  // its place in the graph's objects
 
   template <class T>
   bool is() const noexcept {
@@ -173,10 +174,11 @@ struct ObjectGraph {
 
   template <class T>
   Object* make(T value) {
+    const auto number = static_cast<std::uint32_t>(objects.size());
     if constexpr (std::is_same_v<T, ObjectTensor> || std::is_same_v<T, ObjectOpaque>) {
-      return &objects.emplace_back(Object{std::make_unique<T>(std::move(value))});
+      return &objects.emplace_back(Object{std::make_unique<T>(std::move(value)), number});
     } else {
-      return &objects.emplace_back(Object{std::move(value)});
+      return &objects.emplace_back(Object{std::move(value), number});
     }
   }
   ObjectGraph() = default;
