@@ -46,6 +46,7 @@ Dict clone_tensors(const Dict& dict) {
 Value clone_tensors(const Value& value) {
   if (value.is<at::Tensor>()) {
     const at::Tensor& tensor = value.as<at::Tensor>();
+    verify(tensor);
     return tensor.defined() ? tensor.detach().clone() : tensor;
   }
   if (value.is<List>()) return clone_items(value.as<List>());
