@@ -40,6 +40,13 @@ Object* ObjectBuilder::add(const Value& value) {
   return object;
 }
 
+Object* ObjectBuilder::add(const Dict& dict) {
+  ++depth_;
+  Object* object = add_dict(dict);
+  --depth_;
+  return object;
+}
+
 // Null for a container.
 Object* ObjectBuilder::add_leaf(const Value& value) {
   if (const auto* held = value.get_if<std::string>()) return graph_.make(ObjectString{*held});

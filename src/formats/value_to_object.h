@@ -26,6 +26,7 @@ class ObjectBuilder {
   // TypeError for a tensor that has no form in a file; ValueError for one that Python's format cannot keep, for what
   // is nested deeper than kMaxDepth, and for a storage that is null.
   Object* add(const Value& value);
+  Object* add(const Dict& dict);
 
   ObjectGraph& graph() { return graph_; }
   // One for each of graph().storages: whose bytes are to be written. They stay alive with this object.
