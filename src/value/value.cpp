@@ -223,7 +223,8 @@ Dict::Dict(std::initializer_list<std::pair<Value, Value>> items) {
   for (const auto& [key, value] : items) (*this)[key] = value;
 }
 Dict::Dict(const Dict& other) {
-  for (const auto& [key, value] : other) (*this)[key] = value;
+  if (!other.empty()) node().index.reserve(other.size());
+  for (const auto& [key, value] : other) ValueAccess::append(*node_, key) = value;  // its keys differ
   if (other.type() == DictType::dict) return;
   set_type(other.type());
   if (other.node_->attributes) attributes() = *other.node_->attributes;
