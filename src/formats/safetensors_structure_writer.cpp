@@ -34,6 +34,12 @@ std::string float_text(double value) {
   return tagged("$float", std::isnan(value) ? "\"nan\"" : value > 0 ? "\"inf\"" : "\"-inf\"");
 }
 
+void append_tagged(std::string& out, std::string_view tag, std::string_view text) {
+  out.append("{\"").append(tag).append("\":");
+  append_json_quoted(out, text);
+  out += '}';
+}
+
 template <class Numbers>
 std::string list_text(const Numbers& numbers) {
   std::string text;
@@ -41,9 +47,9 @@ std::string list_text(const Numbers& numbers) {
   return "[" + text + "]";
 }
 
-std::string view_text(const ViewOf& view) {
-  if (view.is_same) return tagged("$tensor", json_quote(view.name));
-  return tagged("$view", "[" + json_quote(view.name) + "," + json_quote(dtype_name(view.dtype)) + "," +
+void append_view(std::string& out, const ViewOf& view) {
+  if (view.is_same) return append_tagged(out, "$tensor", view.name);
+  out += tagged("$view", "[" + json_quote(view.name) + "," + json_quote(dtype_name(view.dtype)) + "," +
                              std::to_string(view.offset) + "," + list_text(view.sizes) + "," + list_text(view.strides) +
                              "]");
 }
@@ -153,7 +159,7 @@ class StructureDraft::Writer {
 
   void string(const std::string& text, const Value& value) {
     try {
-      text_ += json_quote(text);
+      append_json_quoted(text_, text);
     } catch (const ValueError&) {
       problems_.of_value.push_back(value.path() + " (text that is not UTF-8)");
     }
@@ -293,8 +299,11 @@ StructureDraft::StructureDraft(const Checkpoint& checkpoint, PlainValues plain_v
 
 std::string StructureDraft::text(const std::vector<ViewOf>& views) const {
   std::string text = pieces_.front();
-  for (std::size_t i = 0; i < views.size(); ++i) text += view_text(views[i]) + pieces_[i + 1];
-  if (count_values(text) > kMaxStructureValues) {
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    append_view(text, views[i]);
+    text += pieces_[i + 1];
+  }
+  if (text.size() > kMaxStructureValues && count_values(text) > kMaxStructureValues) {
     throw ValueError("more values beside the tensors than a safetensors file's metadata should hold (" +
                      std::to_string(kMaxStructureValues) + ")");
   }
