@@ -4,8 +4,9 @@
 #include <ATen/ATen.h>
 
 #include <cmath>
-#include <unordered_set>
+#include <functional>
 
+#include "codec/flat_index.h"
 #include "codec/json_text.h"
 #include "codec/safetensors_file.h"
 #include "codec/zip_directory.h"
@@ -100,9 +101,7 @@ void Problems::raise(const std::string& path) const {
 class StructureDraft::Writer {
  public:
   Writer(StructureDraft& draft, PlainValues plain_values, Problems& problems)
-      : draft_(draft), plain_values_(plain_values), problems_(problems) {
-    names_.insert("__metadata__");
-  }
+      : draft_(draft), plain_values_(plain_values), problems_(problems) {}
 
   void write(const Checkpoint& checkpoint) {
     text_ = "{\"version\":" + std::to_string(kStructureVersion) + ",\"checkpoint\":";
@@ -174,7 +173,7 @@ class StructureDraft::Writer {
     }
     if (const std::string why = why_not(tensor); !why.empty()) return refuse(value, why);
     std::string name = wanted_name;
-    for (int number = 2; !names_.insert(name).second; ++number) name = wanted_name + "#" + std::to_string(number);
+    for (int number = 2; !take(name); ++number) name = wanted_name + "#" + std::to_string(number);
     draft_.is_flat_ = draft_.is_flat_ && name == wanted_name;
     draft_.pieces_.push_back(std::move(text_));
     text_.clear();
@@ -257,6 +256,7 @@ class StructureDraft::Writer {
     item(key, "");
     plain_values_ = plain_values;
     std::swap(problems, problems_);
+    if (problems.of_type.empty() && problems.of_value.empty()) return;
     const std::string place = value == nullptr ? "checkpoint" : value->path();
     const std::string text = place + " (its key " + quote_name(to_string(key)) + ")";
     if (!problems.of_type.empty()) problems_.of_type.push_back(text);
@@ -281,14 +281,25 @@ class StructureDraft::Writer {
     problems_.of_type.push_back(value.path() + " (" + why + ")");
   }
 
+  // False if the name is not free. Otherwise it is that of the next tensor.
+  bool take(const std::string& name) {
+    if (name == "__metadata__") return false;
+    const auto number = static_cast<std::uint32_t>(draft_.tensors_.size());
+    return number == names_.find_or_add(std::hash<std::string>{}(name), number,
+                                        [&](std::uint32_t i) { return draft_.tensors_[i].name == name; });
+  }
+
   static std::string child_name(const std::string& name, const std::string& key) {
-    return name.empty() ? key : name + "." + key;
+    if (name.empty()) return key;
+    std::string child;
+    child.reserve(name.size() + 1 + key.size());
+    return child.append(name).append(".").append(key);
   }
 
   StructureDraft& draft_;
   PlainValues plain_values_;
   Problems& problems_;
-  std::unordered_set<std::string> names_;
+  FlatIndex names_;  // into draft_.tensors_
   std::string text_;
   std::size_t depth_ = 0;
 };
