@@ -173,11 +173,13 @@ struct ObjectGraph {
 
   template <class T>
   Object* make(T value) {
+    Object& object = objects.emplace_back();
     if constexpr (std::is_same_v<T, ObjectTensor> || std::is_same_v<T, ObjectOpaque>) {
-      return &objects.emplace_back(Object{std::make_unique<T>(std::move(value))});
+      object.held = std::make_unique<T>(std::move(value));
     } else {
-      return &objects.emplace_back(Object{std::move(value)});
+      object.held.template emplace<T>(std::move(value));
     }
+    return &object;
   }
   ObjectGraph() = default;
   ObjectGraph(ObjectGraph&&) = default;

@@ -23,6 +23,6 @@ std::string quote_name(std::string_view name);
 inline char fold_case(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 
 // All records in the directory's order. Not checked here: equal names.
-std::vector<ZipRecord> read_zip_directory(const ByteSource& source);
+ZipDirectory read_zip_directory(const ByteSource& source);
 
 }  // namespace ckptio::detail

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
-#include <vector>
+#include <memory>
 
 #include "async/written_signal.h"
 #include "ckptio/error.h"
@@ -27,30 +27,32 @@ class ReadAhead {
   void read(std::uint64_t offset, void* destination, std::size_t n_bytes) {
     if (n_bytes >= kSmallBytes) return file_.read_at(offset, destination, n_bytes);
     if (n_bytes == 0) return;
-    if (offset < begin_ || offset - begin_ > bytes_.size() || n_bytes > bytes_.size() - (offset - begin_)) {
-      fill(offset, n_bytes);
-    }
-    std::memcpy(destination, bytes_.data() + (offset - begin_), n_bytes);
+    if (offset < begin_ || offset - begin_ > n_held_ || n_bytes > n_held_ - (offset - begin_)) fill(offset, n_bytes);
+    std::memcpy(destination, bytes_.get() + (offset - begin_), n_bytes);
   }
 
  private:
   void fill(std::uint64_t offset, std::size_t n_wanted) {
-    const std::uint64_t n_left = size_ - offset, end = begin_ + bytes_.size();
+    const std::uint64_t n_left = size_ - offset, end = begin_ + n_held_;
     const bool goes_on = offset >= begin_ && offset <= end + kLeastAheadBytes;
     n_ahead_ = goes_on ? std::min(2 * n_ahead_, kMostAheadBytes) : kLeastAheadBytes;
     const auto n_bytes = static_cast<std::size_t>(std::min<std::uint64_t>(n_left, std::max(n_ahead_, n_wanted)));
-    bytes_.clear();  // holds nothing if the file throws
-    std::vector<unsigned char> bytes(n_bytes);
-    file_.read_at(offset, bytes.data(), n_bytes);
-    bytes_ = std::move(bytes);
+    n_held_ = 0;  // if the file throws
+    if (n_room_ < n_bytes) {
+      bytes_.reset(new unsigned char[n_bytes]);
+      n_room_ = n_bytes;
+    }
+    file_.read_at(offset, bytes_.get(), n_bytes);
     begin_ = offset;
+    n_held_ = n_bytes;
   }
 
   const RandomAccessFile& file_;
   std::uint64_t size_;
   std::uint64_t begin_ = 0;
   std::size_t n_ahead_ = kLeastAheadBytes;
-  std::vector<unsigned char> bytes_;
+  std::unique_ptr<unsigned char[]> bytes_;  // of n_room_, the first n_held_ filled
+  std::size_t n_room_ = 0, n_held_ = 0;
 };
 
 }  // namespace

@@ -16,19 +16,20 @@ namespace {
 // that of the largest, a complex<double>.
 std::uint64_t alignment_of(const StorageInfo& info) { return info.untyped ? 16 : item_size(info.dtype); }
 
-[[noreturn]] void throw_no_memory(const Archive& archive, const StorageRecord& record) {
+[[noreturn]] void throw_no_memory(const Archive& archive, std::size_t index) {
   throw IoError("cannot read '" + archive.source().name + "': not enough memory for the " +
-                    std::to_string(record.n_bytes) + " bytes of " + record.name,
+                    std::to_string(archive.storages()[index].n_bytes) + " bytes of " + archive.storage_name(index),
                 ENOMEM);
 }
 
-c10::Storage make_storage(const Archive& archive, const StorageRecord& record) {
-  const auto n_bytes = static_cast<std::size_t>(record.n_bytes);
-  if (n_bytes != record.n_bytes) throw_no_memory(archive, record);
+c10::Storage make_storage(const Archive& archive, std::size_t index) {
+  const std::uint64_t n_wanted = archive.storages()[index].n_bytes;
+  const auto n_bytes = static_cast<std::size_t>(n_wanted);
+  if (n_bytes != n_wanted) throw_no_memory(archive, index);
   try {
     return make_cpu_storage(n_bytes);
   } catch (const std::exception&) {  // c10::Error or bad_alloc
-    throw_no_memory(archive, record);
+    throw_no_memory(archive, index);
   }
 }
 
@@ -57,7 +58,7 @@ std::optional<c10::Storage> StorageReader::map(std::size_t index, const std::sha
 
 c10::Storage StorageReader::read(std::size_t index) const {
   const StorageRecord& record = archive_.storages()[index];
-  c10::Storage storage = make_storage(archive_, record);
+  c10::Storage storage = make_storage(archive_, index);
   if (record.n_bytes == 0) return storage;
   if (is_plain(record)) {
     run({{index, 0, record.n_bytes, storage.mutable_data()}}, verify_);
@@ -82,7 +83,7 @@ std::vector<c10::Storage> StorageReader::read_all(const LoadOptions& options) co
       storages[i] = *std::move(storage);
       to_check.push_back(i);
     } else if (device && device->is_cpu() && is_plain(records[i])) {
-      storages[i] = make_storage(archive_, records[i]);
+      storages[i] = make_storage(archive_, i);
       ranges.push_back({i, 0, records[i].n_bytes, storages[i].mutable_data()});
     } else {  // one by one, so that the CPU holds one of them alone
       storages[i] = options.map_location.map(read(i), location);
