@@ -22,12 +22,12 @@ std::uint64_t alignment_of(const StorageInfo& info) { return info.untyped ? 16 :
                 ENOMEM);
 }
 
-c10::Storage make_storage(const Archive& archive, std::size_t index) {
+c10::Storage make_storage(const Archive& archive, std::size_t index, StorageMaker& maker) {
   const std::uint64_t n_wanted = archive.storages()[index].n_bytes;
   const auto n_bytes = static_cast<std::size_t>(n_wanted);
   if (n_bytes != n_wanted) throw_no_memory(archive, index);
   try {
-    return make_cpu_storage(n_bytes);
+    return maker.make(n_bytes);
   } catch (const std::exception&) {  // c10::Error or bad_alloc
     throw_no_memory(archive, index);
   }
@@ -44,21 +44,27 @@ bool is_plain(const StorageRecord& record) { return record.is_stored && !record.
 
 }  // namespace
 
-std::optional<c10::Storage> StorageReader::map(std::size_t index, const std::shared_ptr<void>& mapped) const {
+c10::intrusive_ptr<Mapping> make_mapping(std::shared_ptr<void> mapped) {
+  return mapped ? c10::make_intrusive<Mapping>(std::move(mapped)) : c10::intrusive_ptr<Mapping>();
+}
+
+std::optional<c10::Storage> StorageReader::map(std::size_t index, const c10::intrusive_ptr<Mapping>& mapping) const {
   const StorageRecord& record = archive_.storages()[index];
-  const bool can_map = mapped && is_plain(record) && record.n_bytes > 0 &&
+  const bool can_map = mapping && is_plain(record) && record.n_bytes > 0 &&
                        record.data_offset % alignment_of(archive_.graph().storages[index]) == 0;
   if (!can_map) return std::nullopt;
-  auto* owner = new std::shared_ptr<void>(mapped);
+  char* const begin = static_cast<char*>(mapping->mapped.get());
+  Mapping* const owner = c10::intrusive_ptr<Mapping>(mapping).release();
   at::DataPtr data(
-      static_cast<char*>(mapped.get()) + record.data_offset, owner,
-      [](void* pointer) { delete static_cast<std::shared_ptr<void>*>(pointer); }, c10::kCPU);
+      begin + record.data_offset, owner,
+      [](void* pointer) { c10::intrusive_ptr<Mapping>::reclaim(static_cast<Mapping*>(pointer)); }, c10::kCPU);
   return c10::Storage(c10::Storage::use_byte_size_t(), static_cast<std::size_t>(record.n_bytes), std::move(data));
 }
 
 c10::Storage StorageReader::read(std::size_t index) const {
   const StorageRecord& record = archive_.storages()[index];
-  c10::Storage storage = make_storage(archive_, index);
+  StorageMaker alone;
+  c10::Storage storage = make_storage(archive_, index, alone);
   if (record.n_bytes == 0) return storage;
   if (is_plain(record)) {
     run({{index, 0, record.n_bytes, storage.mutable_data()}}, verify_);
@@ -70,20 +76,22 @@ c10::Storage StorageReader::read(std::size_t index) const {
 
 std::vector<c10::Storage> StorageReader::read_all(const LoadOptions& options) const {
   const std::vector<StorageRecord>& records = archive_.storages();
-  const std::shared_ptr<void> mapped = options.mmap ? file_.map() : nullptr;
+  const auto mapping = make_mapping(options.mmap ? file_.map() : nullptr);
   std::vector<c10::Storage> storages(records.size());
+  StorageMaker maker;
   std::vector<StorageRange> ranges;
+  ranges.reserve(records.size());
   std::vector<std::size_t> to_check;
   for (std::size_t i = 0; i < records.size(); ++i) {
     const std::string& location = archive_.graph().storages[i].location;
     const auto device = options.map_location.device_for(location);
     if (device && device->is_meta()) {
       storages[i] = make_meta_storage(records[i]);
-    } else if (auto storage = map(i, mapped)) {
+    } else if (auto storage = map(i, mapping)) {
       storages[i] = *std::move(storage);
       to_check.push_back(i);
     } else if (device && device->is_cpu() && is_plain(records[i])) {
-      storages[i] = make_storage(archive_, i);
+      storages[i] = make_storage(archive_, i, maker);
       ranges.push_back({i, 0, records[i].n_bytes, storages[i].mutable_data()});
     } else {  // one by one, so that the CPU holds one of them alone
       storages[i] = options.map_location.map(read(i), location);
