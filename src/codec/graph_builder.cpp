@@ -183,30 +183,27 @@ std::uint32_t GraphBuilder::find_storage(const Object* class_object, std::string
   if (known != Known::storage_class && known != Known::untyped_storage_class) {
     fail("a storage of the class " + describe_object(*class_object) + " found, one of torch's expected");
   }
-  StorageInfo info;
-  info.untyped = known == Known::untyped_storage_class;
-  info.dtype = known_class->second.dtype;
-  const std::uint64_t n_item = item_size(info.dtype);
+  const bool is_untyped = known == Known::untyped_storage_class;
+  const DType dtype = known_class->second.dtype;
+  const std::uint64_t n_item = item_size(dtype);
   if (n_elements > static_cast<std::uint64_t>(INT64_MAX) / n_item) {
     fail("a storage of " + std::to_string(n_elements) + " elements found, more than memory can have");
   }
-  info.n_bytes = n_elements * n_item;
+  const std::uint64_t n_bytes = n_elements * n_item;
   const auto index = static_cast<std::uint32_t>(graph_.storages.size());
   const std::uint32_t first = first_of_key(key);
   for (std::uint32_t i = first; i != index && i != kNone; i = next_of_same_key_[i]) {
     const StorageInfo& other = graph_.storages[i];
-    if (other.dtype == info.dtype && other.untyped == info.untyped && other.n_bytes == info.n_bytes) return i;
+    if (other.dtype == dtype && other.untyped == is_untyped && other.n_bytes == n_bytes) return i;
     // Python gives tensors of several types that share an empty storage one key.
-    if (other.n_bytes == 0 && info.n_bytes == 0) continue;
-    fail("storage " + quote_name(key) + " of " + std::to_string(info.n_bytes) + " bytes of " +
-         (info.untyped ? "no type" : std::string(dtype_name_of(info.dtype))) + " found, before it had " +
+    if (other.n_bytes == 0 && n_bytes == 0) continue;
+    fail("storage " + quote_name(key) + " of " + std::to_string(n_bytes) + " bytes of " +
+         (is_untyped ? "no type" : std::string(dtype_name_of(dtype))) + " found, before it had " +
          std::to_string(other.n_bytes) + " of " +
          (other.untyped ? "no type" : std::string(dtype_name_of(other.dtype))));
   }
   charge(sizeof(StorageInfo) + 2 * heap_bytes(key) + heap_bytes(location) + 96);
-  info.key = key;
-  info.location = location;
-  graph_.storages.push_back(std::move(info));
+  graph_.storages.push_back({std::string(key), location, dtype, is_untyped, n_bytes});
   add_to_key(first);
   return index;
 }

@@ -183,6 +183,7 @@ ArchiveContents read_python_file(const ZipReader& zip) {
   check_version(zip, prefix);
   const bool is_big = is_big_endian(zip, prefix);
   ArchiveContents contents;
+  contents.graph.storages.reserve(zip.records().size());  // about so many
   read_pickle_record(zip, require_record(zip, prefix + "data.pkl"), PickleDialect::python, contents.graph);
   find_storages(zip, prefix + "data/", is_big, 0, contents);
   return contents;
