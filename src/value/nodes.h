@@ -40,6 +40,13 @@ struct DictNode : Node {
   // The value of a new entry. Requires: there is no such key.
   Value& append(Value key, std::uint64_t hash);
   void erase(Items::iterator item);
+  // Those for which `is_unwanted(item)` says so, asked in order.
+  template <class IsUnwanted>
+  void erase_if(IsUnwanted is_unwanted) {
+    drop_index();  // first, as is_unwanted may throw
+    items.remove_if(is_unwanted);
+    if (items.size() > kMaxScanned) build_index();
+  }
   void clear() noexcept;
   void reserve(std::size_t n_items);
 
@@ -49,7 +56,11 @@ struct DictNode : Node {
 
  private:
   void build_index();
+  void drop_index() noexcept;
   void add_to_index(Items::iterator item, std::uint64_t hash);
+
+  // Up to so many items are looked through, and have no table: most dicts are of that kind.
+  static constexpr std::size_t kMaxScanned = 8;
 
   bool is_indexed_ = false;
   HashTable<Items::iterator> index_;

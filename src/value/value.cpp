@@ -32,9 +32,6 @@ const char* python_name(DictType type) {
   }
 }
 
-// Up to so many items are looked through, and have no table: most dicts are of that kind.
-static constexpr std::size_t kMaxScanned = 8;
-
 DictNode::Items::iterator DictNode::find(const Value& key, std::uint64_t hash) {
   const auto is_it = [&key](Items::iterator item) { return equal_keys(item->first, key); };
   if (is_indexed_) {
@@ -66,8 +63,7 @@ void DictNode::erase(Items::iterator item) {
 }
 
 void DictNode::clear() noexcept {
-  is_indexed_ = false;
-  index_.clear();
+  drop_index();
   items.clear();
 }
 
@@ -80,6 +76,11 @@ void DictNode::reserve(std::size_t n_items) {
 void DictNode::build_index() {
   is_indexed_ = true;
   for (auto item = items.begin(); item != items.end(); ++item) add_to_index(item, hash_key(item->first));
+}
+
+void DictNode::drop_index() noexcept {
+  is_indexed_ = false;
+  index_.clear();
 }
 
 void DictNode::add_to_index(Items::iterator item, std::uint64_t hash) {
