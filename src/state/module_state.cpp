@@ -87,9 +87,15 @@ void detail::plan_load(torch::nn::Module& module, const Dict& state, const std::
   std::vector<LoadPlan::TensorCopy> copies;
   copies.reserve(state.size());
   HashTable<const Value*> known;
+  known.reserve(state.size());
+  auto next = state.begin();  // mostly both are in one order
+  const auto find = [&](const std::string& name) {
+    const std::string* text = next == state.end() ? nullptr : next->first.get_if<std::string>();
+    return text != nullptr && *text == name ? &(next++)->second : state.find(name);
+  };
   const auto hash_of_place = [](const Value* value) { return hash_of(reinterpret_cast<std::uintptr_t>(value)); };
   for (auto& [name, target] : collect(module)) {
-    const Value* value = state.find(name);
+    const Value* value = find(name);
     const auto is_it = [value](const Value* other) { return other == value; };
     if (value != nullptr) known.find_or_add(hash_of_place(value), value, is_it);
     if (value == nullptr) {
