@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 
+#include "value/mapped_record.h"
 #include "value/tensor_storage.h"
 
 namespace ckptio {
@@ -11,6 +12,7 @@ namespace {
 
 c10::Storage move_to(const c10::Storage& storage, const c10::Device& device) {
   if (storage.device() == device) return storage;
+  detail::verify_storage(storage);
   try {
     return detail::bytes_of(storage).to(device).storage();
   } catch (const std::exception& error) {  // c10::Error, or what a backend that is not there throws
@@ -47,6 +49,7 @@ std::optional<c10::Device> MapLocation::device_for(const std::string& location) 
 
 c10::Storage MapLocation::map(const c10::Storage& storage, const std::string& location) const {
   if (const auto device = device_for(location)) return move_to(storage, *device);
+  detail::verify_storage(storage);  // the function may read it
   const auto answer = std::get<Function>(rule_)(storage, location);
   if (const auto* device = std::get_if<c10::Device>(&answer)) return move_to(storage, *device);
   const auto& given = std::get<c10::Storage>(answer);

@@ -16,6 +16,7 @@
 // tests/package holds a complete one. The names and their meaning are Lightning's.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
@@ -28,6 +29,18 @@
 namespace ckptio {
 
 class State;  // state.h: references to live modules, optimizers, ...
+
+// For LoadOptions::mmap, where LoadOptions::verify is true.
+enum class VerifyMapped : std::uint8_t {
+  // The whole file before the load returns.
+  at_once,
+  // Each storage once, when verify() (verify.h) is called for it, or before another function of ckptio takes elements
+  // out of it: load_state_dict, the saves of every plugin, `==` of Values. Then damage is a CorruptError of that call.
+  // The load costs the same whatever the tensors' size. What code of yours or LibTorch's reads before that, was not
+  // checked. Checked at once all the same: what goes to another device or through a function of map_location, and
+  // the parts of sparse, nested and quantized tensors, which are read to make them.
+  on_use,
+};
 
 struct LoadOptions {
   // The live objects to restore into, for plugins that restore in place; others ignore it. Borrowed: it and what it
@@ -45,7 +58,8 @@ struct LoadOptions {
   // True: tensors that will be on the CPU are not read but mapped from the file, where format and storage can do that
   // (PythonCheckpointIO, SafetensorsCheckpointIO; LocalStorage): their bytes come from the disk when they are first
   // touched, and changes to them stay in memory. The file must not be shortened by others while they live. Unless
-  // `verify` is false it is read once, to be checked. Formats that cannot map ignore it.
+  // `verify` is false it is read once, to be checked: now or later, as `verify_mapped` says. Formats that cannot map
+  // ignore it.
   bool mmap = false;
 
   // False: tensors' contents are not compared with the file's checksums (PythonCheckpointIO). Mapping a file costs the
@@ -62,6 +76,16 @@ struct LoadOptions {
   // `state`. PythonCheckpointIO and SafetensorsCheckpointIO read and check the bytes of the others alone where the
   // storage can map files (LocalStorage), TorchCheckpointIO all. Tensors within an Opaque are always there.
   std::function<bool(const std::string& name)> filter{};
+
+  // True: a restore into `state` takes tensors of another dtype than the live ones' and converts them on the way, as
+  // Tensor::copy_ does, in pieces of some MiB; Python's load_state_dict does so without being asked. Only where the
+  // kind of number is kept or widened, in the order bool, integer, floating, complex (torch.can_cast): within a kind
+  // precision and range may be lost. Other dtypes, quantized and sparse tensors stay a MismatchError, which names all.
+  // Plugins that do not restore in place ignore it, as they do `state`: State::load_state_dict has it too.
+  bool convert_dtypes = false;
+
+  // When the contents of mapped tensors are compared with the file's checksums.
+  VerifyMapped verify_mapped = VerifyMapped::at_once;
 };
 
 // Threads: unless a subclass says otherwise, one thread at a time per object.

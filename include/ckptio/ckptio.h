@@ -30,4 +30,5 @@
 #include "ckptio/trainer/tensorboard_logger.h"
 #include "ckptio/trainer/trainer.h"
 #include "ckptio/value.h"
+#include "ckptio/verify.h"
 #include "ckptio/version.h"

@@ -109,12 +109,14 @@ struct LoadPlan {
     std::function<void(const Dict&)> load;
   };
 
-  // A tensor of a live object, or of one about to be, and what it will hold: of the same shape, dtype and layout.
+  // A tensor of a live object, or of one about to be, and what it will hold: of the same shape and layout, and of the
+  // same dtype or one that converts.
   struct TensorCopy {
     at::Tensor target, source;
   };
 
-  bool strict = true;  // modules: names that only one side has are mismatches; otherwise they go to `skipped`
+  bool strict = true;           // modules: names that only one side has are mismatches; otherwise they go to `skipped`
+  bool convert_dtypes = false;  // tensors of other dtypes are converted where convert_dtypes.h allows it
   TensorCopier* copier = nullptr;  // null: sources are in memory. Borrowed
   Mismatches mismatches;
   Mismatches skipped;
@@ -189,7 +191,7 @@ StateEntry make_entry_of(P& pointer) {
   return make_entry(*pointer);
 }
 
-Dict load_through(TensorCopier& copier, State& state, const Dict& checkpoint);
+Dict load_through(TensorCopier& copier, State& state, const Dict& checkpoint, bool convert_dtypes);
 
 }  // namespace detail
 
@@ -252,13 +254,14 @@ class State {
   // (`state_dict.fc.weight`, `optimizer_states[0].param_groups[1]['lr']`). Types of yours, which may refuse by
   // throwing, are loaded first; when one does, those before it are put back, and what it threw goes on (a
   // MismatchError with its name in front). Not `strict`: a name that the checkpoint lacks is skipped, as are names
-  // inside modules that only one side has.
-  Dict load_state_dict(const Dict& checkpoint, bool strict = true);
+  // inside modules that only one side has. `convert_dtypes`: see LoadOptions.
+  Dict load_state_dict(const Dict& checkpoint, bool strict = true, bool convert_dtypes = false);
 
  private:
-  friend Dict detail::load_through(detail::TensorCopier& copier, State& state, const Dict& checkpoint);
+  friend Dict detail::load_through(detail::TensorCopier& copier, State& state, const Dict& checkpoint,
+                                   bool convert_dtypes);
 
-  Dict load(const Dict& checkpoint, bool strict, detail::TensorCopier* copier);
+  Dict load(const Dict& checkpoint, detail::LoadPlan& plan);
   State& add(std::string name, detail::StateEntry entry);
 
   std::optional<detail::StateEntry> root_;

@@ -15,30 +15,33 @@ namespace ckptio::detail {
 struct WorkerPool::Work {
   std::mutex mutex;
   std::condition_variable begun, done;
-  std::size_t round = 0;      // counts the calls of run()
-  std::size_t n_working = 0;  // threads that have not finished this round
-  bool is_last = false;       // no further round follows
-  const std::function<void(std::size_t)>* part = nullptr;
+  std::size_t round = 0;                                   // counts the calls of run()
+  std::size_t n_working = 0;                               // threads that help in this round
+  bool is_last = false;                                    // no further round follows
+  const std::function<void(std::size_t)>* part = nullptr;  // of this round; null: it is over, or nearly so
   std::size_t n_parts = 0;
   std::atomic<std::size_t> next{0};
 
-  void do_parts() {
+  void do_parts(const std::function<void(std::size_t)>& of_round) {
     while (true) {
       const std::size_t index = next.fetch_add(1, std::memory_order_relaxed);
       if (index >= n_parts) return;
-      (*part)(index);
+      of_round(index);
     }
   }
 
   void help(std::size_t seen) {
     while (true) {
+      const std::function<void(std::size_t)>* of_round = nullptr;
       {
         std::unique_lock lock(mutex);
-        begun.wait(lock, [&] { return is_last || round != seen; });
+        begun.wait(lock, [&] { return is_last || (part != nullptr && round != seen); });
         if (is_last) return;
         seen = round;
+        of_round = part;
+        ++n_working;
       }
-      do_parts();
+      do_parts(*of_round);
       const std::scoped_lock lock(mutex);
       if (--n_working == 0) done.notify_one();
     }
@@ -79,12 +82,12 @@ void WorkerPool::run(std::size_t n_parts, const std::function<void(std::size_t)>
     work_->part = &part;
     work_->n_parts = n_parts;
     work_->next = 0;
-    work_->n_working = threads_.size();
     ++work_->round;
   }
   work_->begun.notify_all();
-  work_->do_parts();
+  work_->do_parts(part);
   std::unique_lock lock(work_->mutex);
+  work_->part = nullptr;  // a thread that has not woken up by now is not waited for
   work_->done.wait(lock, [&] { return work_->n_working == 0; });
 }
 

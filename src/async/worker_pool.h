@@ -21,6 +21,7 @@ class WorkerPool {
   ~WorkerPool();  // as stop()
 
   // Calls part(0), ..., part(n_parts - 1), each once, on this thread and the others, and returns when all are done.
+  // They begin in this order.
   // Requires: `part` throws nothing. IoError where a thread cannot be started, before the first call.
   void run(std::size_t n_parts, const std::function<void(std::size_t)>& part);
   // Ends the threads; run() starts them again.

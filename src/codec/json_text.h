@@ -52,6 +52,7 @@ void read_json(std::string_view text, std::size_t max_depth, JsonHandler& handle
 
 // "\"text\"": escaped as serde_json does, only what must be. ValueError where it is not UTF-8.
 std::string json_quote(std::string_view utf8);
+void append_json_quoted(std::string& out, std::string_view utf8);  // the same, behind `out`
 
 // The shortest text that reads as the same double, with ".0" where it is whole. Requires: finite.
 std::string json_number(double value);

@@ -129,6 +129,7 @@ struct Object {
                ObjectByteArray, ObjectList, ObjectTuple, ObjectDict, ObjectSet, DType, ObjectDevice, LayoutKind,
                QSchemeKind, ObjectStorage, std::unique_ptr<ObjectTensor>, ObjectGlobal, std::unique_ptr<ObjectOpaque>>
       held;
+  std::uint32_t number = 0;  // its place in the graph's objects
 
   template <class T>
   bool is() const noexcept {
@@ -174,6 +175,7 @@ struct ObjectGraph {
   template <class T>
   Object* make(T value) {
     Object& object = objects.emplace_back();
+    object.number = static_cast<std::uint32_t>(objects.size() - 1);
     if constexpr (std::is_same_v<T, ObjectTensor> || std::is_same_v<T, ObjectOpaque>) {
       object.held = std::make_unique<T>(std::move(value));
     } else {

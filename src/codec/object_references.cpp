@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "codec/object_references.h"
 
-#include <vector>
+#include <functional>
+#include <string_view>
+
+#include "codec/flat_index.h"
 
 namespace ckptio::detail {
 namespace {
@@ -19,47 +22,75 @@ bool is_plain(const Object& object) {
          object.is<LayoutKind>() || object.is<QSchemeKind>() || object.is<ObjectStorage>() || object.is<ObjectGlobal>();
 }
 
-// An object to enter, or to leave after all that it holds.
-struct Visit {
-  const Object* object = nullptr;
-  bool is_end = false;
+class Counter {
+ public:
+  explicit Counter(const ObjectGraph& graph) { result_.uses.resize(graph.objects.size()); }
+
+  ObjectReferences count(const Object& root) && {
+    meet(root);
+    while (!open_.empty()) {
+      Open& top = open_.back();
+      if (top.next == top.n_children) {
+        use(*top.object).is_open = false;
+        open_.pop_back();
+      } else if (const Object* inside = child(*top.object, top.next++)) {
+        meet(*inside);
+      }
+    }
+    return std::move(result_);
+  }
+
+ private:
+  // An object that is entered, and which of those that it holds is the next one to meet.
+  struct Open {
+    const Object* object;
+    std::size_t next, n_children;
+  };
+
+  ObjectReferences::Use& use(const Object& object) { return result_.uses[object.number]; }
+
+  void meet(const Object& object) {
+    ++result_.n_references;
+    if (const auto* text = object.get<ObjectString>()) return meet_text(object, text->utf8);
+    if (is_plain(object)) return;
+    ObjectReferences::Use& use = this->use(object);
+    if (use.is_used) {
+      use.is_used_again = true;
+      if (!use.is_open) return;
+      use.holds_itself = true;
+      if (!is_filled_later(object)) result_.has_indirect_cycle = true;
+      return;
+    }
+    use.is_used = true;
+    if (object.is<ObjectTensor>()) ++result_.n_tensors;
+    const std::size_t n = n_children(object);
+    if (n == 0) return;
+    use.is_open = true;
+    open_.push_back({&object, 0, n});
+  }
+
+  // A text is one thing, in whichever objects it stands.
+  void meet_text(const Object& object, std::string_view text) {
+    result_.n_text_bytes += text.size();
+    const auto number = static_cast<std::uint32_t>(texts_.size());
+    const std::uint32_t known = by_text_.find_or_add(std::hash<std::string_view>{}(text), number, [&](std::uint32_t i) {
+      return texts_[i]->get<ObjectString>()->utf8 == text;
+    });
+    if (known == number) {
+      texts_.push_back(&object);
+    } else {
+      use(object).is_used_again = use(*texts_[known]).is_used_again = true;
+    }
+  }
+
+  ObjectReferences result_;
+  std::vector<Open> open_;
+  std::vector<const Object*> texts_;  // the first object of each
+  FlatIndex by_text_;
 };
 
 }  // namespace
 
-ObjectReferences count_references(const Object& root) {
-  ObjectReferences result;
-  std::vector<Visit> to_do = {{&root, false}};
-  while (!to_do.empty()) {
-    const Visit visit = to_do.back();
-    to_do.pop_back();
-    if (visit.is_end) {
-      result.uses[visit.object].is_open = false;
-      continue;
-    }
-    const Object& object = *visit.object;
-    ++result.n_references;
-    if (const auto* text = object.get<ObjectString>()) {
-      ++result.texts[text->utf8];
-      continue;
-    }
-    if (is_plain(object)) continue;
-    ObjectReferences::Use& use = result.uses[&object];
-    if (++use.count > 1) {
-      if (!use.is_open) continue;
-      use.holds_itself = true;
-      if (!is_filled_later(object)) result.has_indirect_cycle = true;
-      continue;
-    }
-    const std::size_t n = n_children(object);
-    if (n == 0) continue;
-    use.is_open = true;
-    to_do.push_back({&object, true});
-    for (std::size_t i = n; i-- > 0;) {
-      if (const Object* inside = child(object, i)) to_do.push_back({inside, false});
-    }
-  }
-  return result;
-}
+ObjectReferences count_references(const ObjectGraph& graph, const Object& root) { return Counter(graph).count(root); }
 
 }  // namespace ckptio::detail

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "codec/pickle_output.h"
 
+#include <algorithm>
 #include <bit>
+#include <cstring>
 
 #include "ckptio/error.h"
 #include "codec/graph_builder.h"
@@ -23,54 +25,74 @@ bool fits_line(std::string_view text) {
   return true;
 }
 
+// Most text is ASCII, of which eight bytes are looked at in one.
+bool is_text(std::string_view text) {
+  constexpr std::uint64_t kHighBits = 0x8080808080808080;
+  std::uint64_t all = 0;
+  std::size_t i = 0;
+  for (; text.size() - i >= sizeof(std::uint64_t); i += sizeof(std::uint64_t)) {
+    std::uint64_t eight = 0;
+    std::memcpy(&eight, text.data() + i, sizeof eight);
+    all |= eight;
+  }
+  for (; i < text.size(); ++i) all |= static_cast<unsigned char>(text[i]);
+  return (all & kHighBits) == 0 || is_utf8(std::string(text));
+}
+
 }  // namespace
 
-PickleOutput::PickleOutput() : bytes_("\x80\x02") {}
+PickleOutput::PickleOutput(std::size_t n_bytes) {
+  bytes_.resize(n_bytes);
+  raw("\x80\x02");
+}
 
-void PickleOutput::little_endian(std::uint64_t value, int n_bytes) {
-  for (int i = 0; i < n_bytes; ++i) bytes_ += static_cast<char>(value >> (8 * i) & 0xFF);
+void PickleOutput::grow(std::size_t n_bytes) { bytes_.resize(std::max(n_written_ + n_bytes, 2 * bytes_.size())); }
+
+void PickleOutput::raw(std::string_view bytes) {
+  char* place = room(bytes.size());
+  if (!bytes.empty()) std::memcpy(place, bytes.data(), bytes.size());
+}
+
+void PickleOutput::code_and_number(char code, std::uint64_t value, int n_bytes) {
+  char* place = room(1 + static_cast<std::size_t>(n_bytes));
+  *place++ = code;
+  for (int i = 0; i < n_bytes; ++i) *place++ = static_cast<char>(value >> (8 * i) & 0xFF);
 }
 
 void PickleOutput::integer(std::int64_t value) {
   const auto bits = static_cast<std::uint64_t>(value);
   if (value >= 0 && value <= 0xFF) {
-    opcode(kBinInt1);
-    little_endian(bits, 1);
+    code_and_number(kBinInt1, bits, 1);
   } else if (value >= 0 && value <= 0xFFFF) {
-    opcode(kBinInt2);
-    little_endian(bits, 2);
+    code_and_number(kBinInt2, bits, 2);
   } else if (value == static_cast<std::int32_t>(value)) {
-    opcode(kBinInt);
-    little_endian(bits, 4);
+    code_and_number(kBinInt, bits, 4);
   } else {
     opcode(kLong1);
-    little_endian(8, 1);
-    little_endian(bits, 8);
+    code_and_number(8, bits, 8);  // their number, and they
   }
 }
 
 void PickleOutput::big_integer(std::string_view twos_complement) {
   const bool is_short = twos_complement.size() <= 0xFF;
   if (twos_complement.size() > 0x7FFFFFFF) throw UnsupportedError("an integer of more than 2 GiB cannot be pickled");
-  opcode(is_short ? kLong1 : kLong4);
-  little_endian(twos_complement.size(), is_short ? 1 : 4);
-  bytes_ += twos_complement;
+  code_and_number(is_short ? kLong1 : kLong4, twos_complement.size(), is_short ? 1 : 4);
+  raw(twos_complement);
 }
 
 void PickleOutput::real(double value) {
   opcode(kBinFloat);
   const auto bits = std::bit_cast<std::uint64_t>(value);
-  for (int shift = 56; shift >= 0; shift -= 8) bytes_ += static_cast<char>(bits >> shift & 0xFF);
+  for (int shift = 56; shift >= 0; shift -= 8) opcode(static_cast<char>(bits >> shift & 0xFF));
 }
 
 void PickleOutput::text(std::string_view utf8) {
-  if (!is_utf8(std::string(utf8))) {
+  if (!is_text(utf8)) {
     throw UnsupportedError("a string that is no UTF-8 cannot be written, Python has none: " + quote_name(utf8));
   }
   const bool is_short = utf8.size() <= 0xFFFFFFFF;
-  opcode(is_short ? kBinUnicode : kBinUnicode8);
-  little_endian(utf8.size(), is_short ? 4 : 8);
-  bytes_ += utf8;
+  code_and_number(is_short ? kBinUnicode : kBinUnicode8, utf8.size(), is_short ? 4 : 8);
+  raw(utf8);
 }
 
 // Python writes b"" as a call of `bytes`, which torch.load(weights_only=True) refuses; this it accepts.
@@ -122,32 +144,33 @@ void PickleOutput::close_tuple(std::size_t n) {
   }
 }
 
-void PickleOutput::repeated_text(std::string_view utf8) {
+std::uint32_t PickleOutput::repeated_text(std::string_view utf8) {
   if (const auto known = texts_.find(utf8); known != texts_.end()) {
     get(known->second);
-    return;
+    return known->second;
   }
   text(utf8);
-  texts_.emplace(utf8, put());
+  return texts_.emplace(utf8, put()).first->second;
 }
 
-void PickleOutput::plain_global(std::string_view module, std::string_view name) {
+std::uint32_t PickleOutput::plain_global(std::string_view module, std::string_view name) {
   const auto [place, is_new] = globals_.try_emplace({std::string(module), std::string(name)}, n_memo_);
   if (!is_new) {
     get(place->second);
-  } else if (fits_line(module) && fits_line(name)) {
+    return place->second;
+  }
+  if (fits_line(module) && fits_line(name)) {
     opcode(kGlobal);
-    bytes_.append(module).append("\n").append(name).append("\n");
-    put();
+    raw(module), raw("\n"), raw(name), raw("\n");
   } else {
     text(module);
     text(name);
     opcode(kStackGlobal);
-    put();
   }
+  return put();
 }
 
-void PickleOutput::global(std::string_view module, std::string_view name) {
+std::uint32_t PickleOutput::global(std::string_view module, std::string_view name) {
   const std::pair key{std::string(module), std::string(name)};
   std::size_t dot = name.find('.');
   if (dot == std::string_view::npos) {
@@ -156,42 +179,42 @@ void PickleOutput::global(std::string_view module, std::string_view name) {
       throw UnsupportedError("the global " + key.first + "." + key.second +
                              " cannot be written: Python takes it for another one in a pickle of protocol 2");
     }
-    plain_global(written->module, written->name);
-  } else if (const auto known = globals_.find(key); known != globals_.end()) {
-    get(known->second);
-  } else {
-    // getattr(getattr(module.Outer, 'Inner'), 'Innermost')
-    for (const char c : name) {
-      if (c == '.') plain_global("__builtin__", "getattr");
-    }
-    global(module, name.substr(0, dot));
-    while (dot != std::string_view::npos) {
-      const std::size_t begin = dot + 1;
-      dot = name.find('.', begin);
-      repeated_text(name.substr(begin, dot - begin));
-      close_tuple(2);
-      opcode(op::kReduce);
-    }
-    globals_[key] = put();
+    return plain_global(written->module, written->name);
   }
+  if (const auto known = globals_.find(key); known != globals_.end()) {
+    get(known->second);
+    return known->second;
+  }
+  // getattr(getattr(module.Outer, 'Inner'), 'Innermost')
+  for (const char c : name) {
+    if (c == '.') plain_global("__builtin__", "getattr");
+  }
+  global(module, name.substr(0, dot));
+  while (dot != std::string_view::npos) {
+    const std::size_t begin = dot + 1;
+    dot = name.find('.', begin);
+    repeated_text(name.substr(begin, dot - begin));
+    close_tuple(2);
+    opcode(op::kReduce);
+  }
+  return globals_[key] = put();
 }
 
 std::uint32_t PickleOutput::put() {
   const std::uint32_t index = n_memo_++;
   const bool is_short = index <= 0xFF;
-  opcode(is_short ? kBinPut : kLongBinPut);
-  little_endian(index, is_short ? 1 : 4);
+  code_and_number(is_short ? kBinPut : kLongBinPut, index, is_short ? 1 : 4);
   return index;
 }
 
 void PickleOutput::get(std::uint32_t index) {
   const bool is_short = index <= 0xFF;
-  opcode(is_short ? kBinGet : kLongBinGet);
-  little_endian(index, is_short ? 1 : 4);
+  code_and_number(is_short ? kBinGet : kLongBinGet, index, is_short ? 1 : 4);
 }
 
 std::string PickleOutput::finish() {
   opcode(op::kStop);
+  bytes_.resize(n_written_);
   return std::move(bytes_);
 }
 

@@ -6,6 +6,7 @@
 // Threads: one at a time. Errors: UnsupportedError for a global that no pickle of protocol 2 can name.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -26,9 +27,10 @@ constexpr char kEmptySet = '\x8f', kAddItems = '\x90', kNewObjectEx = '\x92';  /
 
 class PickleOutput {
  public:
-  PickleOutput();
+  // `n_bytes`: about as many as will be written.
+  explicit PickleOutput(std::size_t n_bytes = 0);
 
-  void opcode(char code) { bytes_ += code; }
+  void opcode(char code) { *room(1) = code; }
   void none() { opcode(op::kNone); }
   void flag(bool value) { opcode(value ? op::kTrue : op::kFalse); }
   // Beyond 32 bits always in 8 bytes: torch::pickle_load reads no other length.
@@ -44,10 +46,10 @@ class PickleOutput {
   void open_tuple(std::size_t n);
   void close_tuple(std::size_t n);
 
-  // Text that comes often: written once.
-  void repeated_text(std::string_view utf8);
-  // A module-level name, written once; nested names ("Outer.Inner") by getattr.
-  void global(std::string_view module, std::string_view name);
+  // Text that comes often: written once. Returns its place in the memo.
+  std::uint32_t repeated_text(std::string_view utf8);
+  // A module-level name, written once; nested names ("Outer.Inner") by getattr. Returns its place in the memo.
+  std::uint32_t global(std::string_view module, std::string_view name);
 
   // Puts what is on top of the stack into the memo, and gets it from there.
   std::uint32_t put();
@@ -57,10 +59,20 @@ class PickleOutput {
   std::string finish();
 
  private:
-  void little_endian(std::uint64_t value, int n_bytes);
-  void plain_global(std::string_view module, std::string_view name);
+  // The place of `n_bytes` more.
+  char* room(std::size_t n_bytes) {
+    if (bytes_.size() - n_written_ < n_bytes) grow(n_bytes);
+    char* place = bytes_.data() + n_written_;
+    n_written_ += n_bytes;
+    return place;
+  }
+  void grow(std::size_t n_bytes);
+  void code_and_number(char code, std::uint64_t value, int n_bytes);  // least significant byte first
+  void raw(std::string_view bytes);
+  std::uint32_t plain_global(std::string_view module, std::string_view name);
 
-  std::string bytes_;
+  std::string bytes_;  // longer than what is written
+  std::size_t n_written_ = 0;
   std::uint32_t n_memo_ = 0;
   std::map<std::string, std::uint32_t, std::less<>> texts_;
   std::map<std::pair<std::string, std::string>, std::uint32_t> globals_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // An object is a series of steps; a step that writes another object puts that one's steps before the rest. So nothing
-// recurses, however deep the objects are.
+// recurses, however deep the objects are. Steps that lead to no further ones are done at once where nothing waits
+// before them: thousands of tensors in a dict leave none behind.
 //
 // Cycles, as Python's pickler has them: a list is made empty, put into the memo and filled, so what it holds can refer
 // to it. What is complete when made (a tuple, a call's result) comes after its parts; if one of the parts refers to it,
@@ -9,7 +10,7 @@
 
 #include <algorithm>
 #include <array>
-#include <unordered_map>
+#include <charconv>
 #include <variant>
 
 #include "ckptio/error.h"
@@ -107,7 +108,11 @@ bool is_typed(const StorageInfo& storage) {
 class PickleWriter {
  public:
   PickleWriter(const ObjectGraph& graph, const Object& root)
-      : graph_(graph), references_(count_references(root)), keys_(graph.storages.size(), kNoKey) {
+      : graph_(graph),
+        references_(count_references(graph, root)),
+        out_(expected_bytes(references_)),
+        memo_(graph.objects.size(), kNone),
+        keys_(graph.storages.size(), kNone) {
     steps_.push_back(WriteObject{&root});
   }
 
@@ -115,20 +120,45 @@ class PickleWriter {
     while (!steps_.empty()) {
       const Step step = steps_.back();
       steps_.pop_back();
-      const std::size_t n_before = steps_.size();
+      n_waiting_ = steps_.size();
       std::visit([this](const auto& what) { run(what); }, step);
       // They were added in the order in which they shall run; the next one to run is the last.
-      std::reverse(steps_.begin() + static_cast<std::ptrdiff_t>(n_before), steps_.end());
+      std::reverse(steps_.begin() + static_cast<std::ptrdiff_t>(n_waiting_), steps_.end());
     }
     return {out_.finish(), std::move(storage_order_)};
   }
 
  private:
-  static constexpr std::uint32_t kNoKey = 0xFFFFFFFF;
+  static constexpr std::uint32_t kNone = 0xFFFFFFFF;
+
+  // A global whose names are constants, so that their addresses tell it from others; and its place in the memo.
+  struct Constant {
+    std::string_view module, name;
+    std::uint32_t memo;
+  };
+
+  // A little more than a tensor of two dimensions and a number take.
+  static std::size_t expected_bytes(const ObjectReferences& references) {
+    return references.n_text_bytes + 6 * references.n_references + 96 * references.n_tensors + 256;
+  }
+
+  // Those steps that write nothing but themselves.
+  template <class Step>
+  static bool ends_here(const Step& step) {
+    if constexpr (std::is_same_v<Step, WriteObject>) return step.object != nullptr && n_children(*step.object) == 0;
+    if constexpr (std::is_same_v<Step, Make>) return !step.object->template is<ObjectOpaque>();
+    if constexpr (std::is_same_v<Step, Hooks>) return step.object == nullptr;
+    return !std::is_same_v<Step, Fill>;
+  }
 
   template <class... Steps>
-  void then(Steps... steps) {
-    (steps_.emplace_back(steps), ...);
+  void then(const Steps&... steps) {
+    (add(steps), ...);
+  }
+  template <class Step>
+  void add(const Step& step) {
+    if (steps_.size() == n_waiting_ && ends_here(step)) return run(step);
+    steps_.emplace_back(step);
   }
 
   // Steps.
@@ -141,11 +171,11 @@ class PickleWriter {
   void run(const Integer& step) { out_.integer(step.value); }
   void run(const Real& step) { out_.real(step.value); }
   void run(const Integers& step) { out_.integers(*step.values); }
-  void run(const GlobalStep& step) { out_.global(step.module, step.name); }
+  void run(const GlobalStep& step) { constant_global(step.module, step.name); }
   void run(const Text& step) { out_.repeated_text(step.utf8); }
   void run(const Hooks& step) {
     if (step.object != nullptr) return then(WriteObject{step.object});
-    out_.global("collections", "OrderedDict");
+    constant_global("collections", "OrderedDict");
     out_.opcode(op::kEmptyTuple);
     out_.opcode(op::kReduce);
   }
@@ -168,7 +198,7 @@ class PickleWriter {
   void write(const Object&, std::int64_t value) { out_.integer(value); }
   void write(const Object&, double value) { out_.real(value); }
   void write(const Object&, const std::complex<double>& value) { out_.complex(value.real(), value.imag()); }
-  void write(const Object&, const ObjectString& value);
+  void write(const Object& object, const ObjectString& value);
   void write(const Object& object, const ObjectBigInt& value) {
     out_.big_integer(value.twos_complement), memoize(object);
   }
@@ -200,21 +230,44 @@ class PickleWriter {
   void then_batches(const Fill& step, const std::vector<Object*>& items, char one, char many);
   void then_pair_batches(const Fill& step, const std::vector<std::pair<Object*, Object*>>& entries);
   void memoize(const Object& object);
+  void constant_global(std::string_view module, std::string_view name);
+  void location(std::string_view name);
 
   const ObjectGraph& graph_;
   const ObjectReferences references_;
   PickleOutput out_;
-  std::vector<Step> steps_;  // the next one last
-  std::unordered_map<const Object*, std::uint32_t> memo_;
+  std::vector<Step> steps_;          // the next one last
+  std::size_t n_waiting_ = 0;        // of steps_: those there were before the one that runs
+  std::vector<std::uint32_t> memo_;  // by Object::number
+  std::vector<Constant> constants_;
+  std::uint32_t storage_word_ = kNone;  // in the memo
+  std::string_view last_location_;
+  std::uint32_t last_location_memo_ = kNone;
   std::vector<std::uint32_t> keys_;  // of storages
   std::vector<std::uint32_t> storage_order_;
   std::uint64_t n_written_ = 0;
 };
 
 void PickleWriter::memoize(const Object& object) {
-  const auto use = references_.uses.find(&object);
-  const bool is_used_again = use != references_.uses.end() && use->second.count > 1;
-  if (is_used_again || references_.has_indirect_cycle) memo_[&object] = out_.put();
+  if (references_.uses[object.number].is_used_again || references_.has_indirect_cycle) {
+    memo_[object.number] = out_.put();
+  }
+}
+
+// The types and functions of all tensors, of which there are few.
+void PickleWriter::constant_global(std::string_view module, std::string_view name) {
+  const auto known = std::find_if(constants_.begin(), constants_.end(), [&](const Constant& constant) {
+    return constant.name.data() == name.data() && constant.module.data() == module.data();
+  });
+  if (known != constants_.end()) return out_.get(known->memo);
+  constants_.push_back({module, name, out_.global(module, name)});
+}
+
+// Most storages are where the one before is.
+void PickleWriter::location(std::string_view name) {
+  if (last_location_memo_ != kNone && name == last_location_) return out_.get(last_location_memo_);
+  last_location_memo_ = out_.repeated_text(name);
+  last_location_ = name;
 }
 
 void PickleWriter::run(const WriteObject& step) {
@@ -225,19 +278,19 @@ void PickleWriter::run(const WriteObject& step) {
         "cannot write a pickle: its objects hold each other so that they would have to be written more than " +
         std::to_string(kMaxRepeats) + " times over");
   }
-  if (const auto known = memo_.find(step.object); known != memo_.end()) {
-    out_.get(known->second);
+  if (const std::uint32_t known = memo_[step.object->number]; known != kNone) {
+    out_.get(known);
   } else {
     std::visit([&](const auto& held) { write(*step.object, held); }, step.object->held);
   }
 }
 
 void PickleWriter::run(const Make& step) {
-  if (const auto known = memo_.find(step.object); known != memo_.end()) {
+  if (const std::uint32_t known = memo_[step.object->number]; known != kNone) {
     // It was made, and filled, by one of its own parts.
     if (step.n_parts == 0) out_.opcode(op::kPopMark);
     for (int i = 0; i < step.n_parts; ++i) out_.opcode(op::kPop);
-    out_.get(known->second);
+    out_.get(known);
     return;
   }
   out_.opcode(step.code);
@@ -293,21 +346,28 @@ void PickleWriter::run(const Fill& step) {
 void PickleWriter::run(const Storage& step) {
   const StorageInfo& storage = storage_of(step.index);
   std::uint32_t& key = keys_[step.index];
-  if (key == kNoKey) {
+  if (key == kNone) {
     key = static_cast<std::uint32_t>(storage_order_.size());
     storage_order_.push_back(step.index);
   }
-  const DTypeInfo& info = dtype_info(storage.dtype);
   out_.opcode(op::kMark);
-  out_.repeated_text("storage");
-  if (is_typed(storage)) {
-    out_.global("torch", info.storage_class);
+  if (storage_word_ == kNone) {
+    storage_word_ = out_.repeated_text("storage");
   } else {
-    out_.global("torch.storage", "UntypedStorage");
+    out_.get(storage_word_);
   }
-  out_.text(std::to_string(key));
-  out_.repeated_text(storage.location);
-  out_.integer(static_cast<std::int64_t>(is_typed(storage) ? storage.n_bytes / info.item_size : storage.n_bytes));
+  std::uint64_t n_items = storage.n_bytes;
+  if (is_typed(storage)) {
+    const DTypeInfo& info = dtype_info(storage.dtype);
+    constant_global("torch", info.storage_class);
+    n_items /= info.item_size;
+  } else {
+    constant_global("torch.storage", "UntypedStorage");
+  }
+  std::array<char, 10> digits;
+  out_.text({digits.data(), std::to_chars(digits.begin(), digits.end(), key).ptr});
+  location(storage.location);
+  out_.integer(static_cast<std::int64_t>(n_items));
   out_.opcode(op::kTuple);
   out_.opcode(op::kPersistentId);
 }
@@ -320,9 +380,8 @@ const StorageInfo& PickleWriter::storage_of(std::uint32_t index) const {
   return graph_.storages[index];
 }
 
-void PickleWriter::write(const Object&, const ObjectString& value) {
-  const auto use = references_.texts.find(value.utf8);
-  if (use != references_.texts.end() && use->second > 1) {
+void PickleWriter::write(const Object& object, const ObjectString& value) {
+  if (references_.uses[object.number].is_used_again) {
     out_.repeated_text(value.utf8);
   } else {
     out_.text(value.utf8);
@@ -337,10 +396,10 @@ void PickleWriter::write(const Object& object, const ObjectByteArray& value) {
   memoize(object);
 }
 
-void PickleWriter::write(const Object& object, const ObjectList&) {
+void PickleWriter::write(const Object& object, const ObjectList& list) {
   out_.opcode(op::kEmptyList);
   memoize(object);
-  then(Fill{&object, Part::items, 0});
+  if (!list.items.empty()) then(Fill{&object, Part::items, 0});
 }
 
 void PickleWriter::write(const Object& object, const ObjectTuple& tuple) {
@@ -369,12 +428,12 @@ void PickleWriter::write(const Object& object, const ObjectDict& dict) {
     out_.opcode(op::kReduce);
   }
   memoize(object);
-  then(Fill{&object, Part::entries, 0}, Fill{&object, Part::state, 0});
+  if (!dict.items.empty()) then(Fill{&object, Part::entries, 0});
+  if (dict.attributes != nullptr) then(Fill{&object, Part::state, 0});
 }
 
 void PickleWriter::write(const Object& object, const ObjectSet& set) {
-  const auto use = references_.uses.find(&object);
-  if (!set.frozen && use->second.holds_itself) {
+  if (!set.frozen && references_.uses[object.number].holds_itself) {
     out_.opcode(op::kEmptySet);
     memoize(object);
     then(Fill{&object, Part::items, 0});

@@ -20,6 +20,15 @@ std::uint64_t combine(std::uint64_t seed, std::uint64_t value) {
   return seed ^ (value + 0x9e3779b9 + (seed << 6) + (seed >> 2));
 }
 
+// Names of records differ, so their numbers tell them apart.
+struct HashedName {
+  std::size_t hash, number;
+  bool operator==(const HashedName& other) const { return number == other.number; }
+  struct Hash {
+    std::size_t operator()(const HashedName& name) const noexcept { return name.hash; }
+  };
+};
+
 std::string padded(std::uint64_t number) {
   std::string digits = std::to_string(number);
   return std::string(kIdDigits / 2 - digits.size(), '0') + digits;
@@ -59,25 +68,35 @@ std::optional<std::uint32_t> PythonLayout::storage_of(std::size_t index) const {
 }
 
 std::string PythonLayout::content_of(std::size_t index, const std::vector<std::uint32_t>& crcs) const {
-  if (index < before_.size()) return before_[index];
-  index -= before_.size() + storage_order_.size();
-  return index < behind_.size() ? behind_[index] : serialization_id(crcs);
+  const bool is_last = index + 1 == zip_.records().size();
+  return is_last ? serialization_id(crcs) : std::string(fixed_content_of(index));
 }
 
-// A hash of the names and one of the CRCs (in PyTorch taken from the data descriptors: empty records have none). That
-// of the names goes in the order of std::unordered_set, so it is PyTorch's where PyTorch uses the same standard
-// library.
+std::string_view PythonLayout::fixed_content_of(std::size_t index) const {
+  return index < before_.size() ? before_[index] : behind_.at(index - before_.size() - storage_order_.size());
+}
+
+// A hash of the names and one of the CRCs (in PyTorch taken from the data descriptors: empty records have none).
 std::string PythonLayout::serialization_id(const std::vector<std::uint32_t>& crcs) const {
   if (!serialization_id_.empty()) return serialization_id_;
-  std::unordered_set<std::string> names;
   std::uint64_t hash_of_crcs = 0;
   for (std::size_t i = 0; i + 1 < zip_.records().size(); ++i) {
-    names.insert(zip_.records()[i].name.substr(prefix_bytes_));
     if (zip_.records()[i].size > 0) hash_of_crcs = combine(hash_of_crcs, crcs.at(i));
   }
+  return padded(hash_of_names()) + padded(hash_of_crcs);
+}
+
+// Goes in the order of std::unordered_set<std::string>, so it is PyTorch's where PyTorch uses the same standard
+// library. That order follows from the hashes alone: no name is kept.
+std::uint64_t PythonLayout::hash_of_names() const {
+  const std::vector<ZipLayout::Record>& records = zip_.records();
+  std::unordered_set<HashedName, HashedName::Hash> names;
+  for (std::size_t i = 0; i + 1 < records.size(); ++i) {
+    names.insert({std::hash<std::string_view>{}(std::string_view(records[i].name).substr(prefix_bytes_)), i});
+  }
   std::uint64_t hash_of_names = 0;
-  for (const std::string& name : names) hash_of_names = combine(hash_of_names, std::hash<std::string>{}(name));
-  return padded(hash_of_names) + padded(hash_of_crcs);
+  for (const HashedName& name : names) hash_of_names = combine(hash_of_names, name.hash);
+  return hash_of_names;
 }
 
 }  // namespace ckptio::detail

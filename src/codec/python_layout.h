@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "codec/object.h"
@@ -34,9 +35,12 @@ class PythonLayout {
   // The content of a record that is no storage. `crcs`: of the records before it, which the serialization id (the last
   // record) needs.
   std::string content_of(std::size_t index, const std::vector<std::uint32_t>& crcs) const;
+  // The same of one that is not the last, where it stands.
+  std::string_view fixed_content_of(std::size_t index) const;
 
  private:
   std::string serialization_id(const std::vector<std::uint32_t>& crcs) const;
+  std::uint64_t hash_of_names() const;
 
   ZipLayout zip_;
   std::size_t prefix_bytes_;

@@ -2,9 +2,10 @@
 #include "codec/safetensors_file.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <charconv>
 #include <limits>
-#include <numeric>
 
 #include "ckptio/error.h"
 #include "codec/json_text.h"
@@ -132,14 +133,33 @@ void add_tensor(SafetensorsFile& file, ObjectDict& root, const ByteSource& sourc
   root.items.emplace_back(name, file.graph.make(std::move(tensor)));
 }
 
+template <class Integer>
+void append_number(std::string& out, Integer number) {
+  std::array<char, 20> digits;
+  out.append(digits.data(), std::to_chars(digits.begin(), digits.end(), number).ptr);
+}
+
 // "[2,3]"; of F4 in elements.
-std::string shape_text(const SafetensorsTensor& tensor) {
-  std::string text;
+void append_shape(std::string& out, const SafetensorsTensor& tensor) {
+  out += '[';
   for (std::size_t i = 0; i < tensor.sizes.size(); ++i) {
     const bool is_packed = tensor.dtype == DType::float4_e2m1fn_x2 && i + 1 == tensor.sizes.size();
-    text += (i == 0 ? "" : ",") + std::to_string(tensor.sizes[i] * (is_packed ? 2 : 1));
+    if (i > 0) out += ',';
+    append_number(out, tensor.sizes[i] * (is_packed ? 2 : 1));
   }
-  return "[" + text + "]";
+  out += ']';
+}
+
+// Its entry in the header.
+void append_entry(std::string& out, const SafetensorsTensor& tensor, std::uint64_t begin, std::uint64_t end) {
+  append_json_quoted(out, tensor.name);
+  out.append(":{\"dtype\":\"").append(*safetensors_dtype_name(tensor.dtype)).append("\",\"shape\":");
+  append_shape(out, tensor);
+  out += ",\"data_offsets\":[";
+  append_number(out, begin);
+  out += ',';
+  append_number(out, end);
+  out += "]}";
 }
 
 std::uint64_t bytes_of(const SafetensorsTensor& tensor) {
@@ -149,16 +169,18 @@ std::uint64_t bytes_of(const SafetensorsTensor& tensor) {
 }
 
 void check_writable(const SafetensorsTensor& tensor) {
-  const std::string name = "tensor " + quote_name(tensor.name) + ": ";
-  if (tensor.name == kSafetensorsMetadataKey) throw ValueError(name + "safetensors files use that name themselves");
+  const auto refuse = [&](const std::string& why) {
+    throw ValueError("tensor " + quote_name(tensor.name) + ": " + why);
+  };
+  if (tensor.name == kSafetensorsMetadataKey) refuse("safetensors files use that name themselves");
   if (!safetensors_dtype_name(tensor.dtype)) {
-    throw ValueError(name + "safetensors files have no dtype " + std::string(dtype_name_of(tensor.dtype)));
+    refuse("safetensors files have no dtype " + std::string(dtype_name_of(tensor.dtype)));
   }
   if (tensor.sizes.size() > kMaxSafetensorsDimensions) {
-    throw ValueError(name + "more than " + std::to_string(kMaxSafetensorsDimensions) + " dimensions");
+    refuse("more than " + std::to_string(kMaxSafetensorsDimensions) + " dimensions");
   }
   if (tensor.dtype == DType::float4_e2m1fn_x2 && tensor.sizes.empty()) {
-    throw ValueError(name + "a float4_e2m1fn_x2 of no dimensions, of which safetensors files cannot give the shape");
+    refuse("a float4_e2m1fn_x2 of no dimensions, of which safetensors files cannot give the shape");
   }
 }
 
@@ -168,8 +190,10 @@ void check_cost(const std::vector<SafetensorsTensor>& tensors, const std::option
   for (const SafetensorsTensor& tensor : tensors) {
     n_bytes += safetensors_tensor_cost(tensor.name.size()) + kSafetensorsDimensionCost * tensor.sizes.size();
   }
-  for (const auto& [key, value] : metadata.value_or(SafetensorsMetadata{})) {
-    n_bytes += safetensors_metadata_cost(key.size()) + safetensors_metadata_cost(value.size());
+  if (metadata) {
+    for (const auto& [key, value] : *metadata) {
+      n_bytes += safetensors_metadata_cost(key.size()) + safetensors_metadata_cost(value.size());
+    }
   }
   if (n_bytes > kMaxSafetensorsObjectBytes) {
     throw ValueError("too many tensors (" + std::to_string(tensors.size()) +
@@ -178,12 +202,54 @@ void check_cost(const std::vector<SafetensorsTensor>& tensors, const std::option
   }
 }
 
-std::string metadata_text(const SafetensorsMetadata& metadata) {
-  std::string text;
-  for (const auto& [key, value] : metadata) {
-    text += (text.empty() ? "" : ",") + json_quote(key) + ":" + json_quote(value);
+void append_metadata(std::string& out, const SafetensorsMetadata& metadata) {
+  append_json_quoted(out, kSafetensorsMetadataKey);
+  out += ":{";
+  for (std::size_t i = 0; i < metadata.size(); ++i) {
+    if (i > 0) out += ',';
+    append_json_quoted(out, metadata[i].first);
+    out += ':';
+    append_json_quoted(out, metadata[i].second);
   }
-  return json_quote(kSafetensorsMetadataKey) + ":{" + text + "}";
+  out += '}';
+}
+
+// What the names of many tensors begin with in common.
+std::size_t common_prefix(const std::vector<SafetensorsTensor>& tensors) {
+  std::string_view prefix = tensors.empty() ? std::string_view() : tensors.front().name;
+  for (const SafetensorsTensor& tensor : tensors) {
+    const auto end = std::mismatch(prefix.begin(), prefix.end(), tensor.name.begin(), tensor.name.end()).first;
+    prefix = prefix.substr(0, static_cast<std::size_t>(end - prefix.begin()));
+  }
+  return prefix.size();
+}
+
+// By dtype, widest first, then by name. Most names differ in the eight characters behind what all have in common:
+// those are compared as a number, without looking at the names again.
+std::vector<std::size_t> library_order(const std::vector<SafetensorsTensor>& tensors) {
+  struct Key {
+    int rank;
+    std::uint64_t head;
+    std::size_t index;
+  };
+  const std::size_t n_common = common_prefix(tensors);
+  std::vector<Key> keys;
+  keys.reserve(tensors.size());
+  for (const SafetensorsTensor& tensor : tensors) {
+    Key& key = keys.emplace_back(Key{safetensors_dtype_rank(tensor.dtype), 0, keys.size()});
+    for (std::size_t i = 0; i < sizeof key.head; ++i) {
+      const std::size_t at = n_common + i;
+      key.head = key.head << 8 | (at < tensor.name.size() ? static_cast<unsigned char>(tensor.name[at]) : 0);
+    }
+  }
+  std::sort(keys.begin(), keys.end(), [&](const Key& a, const Key& b) {
+    if (a.rank != b.rank) return a.rank > b.rank;
+    return a.head != b.head ? a.head < b.head : tensors[a.index].name < tensors[b.index].name;
+  });
+  std::vector<std::size_t> order;
+  order.reserve(keys.size());
+  for (const Key& key : keys) order.push_back(key.index);
+  return order;
 }
 
 }  // namespace
@@ -218,34 +284,31 @@ SafetensorsFile read_safetensors(const ByteSource& source) {
 SafetensorsLayout lay_out_safetensors(const std::vector<SafetensorsTensor>& tensors,
                                       const std::optional<SafetensorsMetadata>& metadata) {
   SafetensorsLayout layout;
-  layout.order.resize(tensors.size());
-  std::iota(layout.order.begin(), layout.order.end(), std::size_t{0});
   for (const SafetensorsTensor& tensor : tensors) check_writable(tensor);
   check_cost(tensors, metadata);
-  std::sort(layout.order.begin(), layout.order.end(), [&](std::size_t a, std::size_t b) {
-    const int rank_a = safetensors_dtype_rank(tensors[a].dtype), rank_b = safetensors_dtype_rank(tensors[b].dtype);
-    return rank_a != rank_b ? rank_a > rank_b : tensors[a].name < tensors[b].name;
-  });
-  std::string header = metadata ? metadata_text(*metadata) : "";
-  std::uint64_t offset = 0;
+  layout.order = library_order(tensors);
   layout.data_offsets.resize(tensors.size());
+  std::string& head = layout.head;
+  head.assign(kLengthBytes, '\0');
+  head += '{';
+  if (metadata) append_metadata(head, *metadata);
+  std::uint64_t offset = 0;
   for (const std::size_t index : layout.order) {
-    const SafetensorsTensor& tensor = tensors[index];
-    const std::uint64_t end = offset + bytes_of(tensor);
-    header += (header.empty() ? "" : ",") + json_quote(tensor.name) + ":{\"dtype\":\"" +
-              std::string(*safetensors_dtype_name(tensor.dtype)) + "\",\"shape\":" + shape_text(tensor) +
-              ",\"data_offsets\":[" + std::to_string(offset) + "," + std::to_string(end) + "]}";
+    const std::uint64_t end = offset + bytes_of(tensors[index]);
+    if (head.back() == '}') head += ',';
+    append_entry(head, tensors[index], offset, end);
     layout.data_offsets[index] = offset;
     offset = end;
   }
-  header = "{" + header + "}";
-  header.resize((header.size() + kHeaderAlignment - 1) / kHeaderAlignment * kHeaderAlignment, ' ');
-  if (header.size() > kMaxHeaderBytes) {
-    throw ValueError("the header would have " + std::to_string(header.size()) +
+  head += '}';
+  const std::size_t n_header =
+      (head.size() - kLengthBytes + kHeaderAlignment - 1) / kHeaderAlignment * kHeaderAlignment;
+  head.resize(kLengthBytes + n_header, ' ');
+  if (n_header > kMaxHeaderBytes) {
+    throw ValueError("the header would have " + std::to_string(n_header) +
                      " bytes, and safetensors files allow 100000000: too many tensors, or too much metadata");
   }
-  for (unsigned i = 0; i < kLengthBytes; ++i) layout.head += static_cast<char>(header.size() >> (8 * i) & 0xFF);
-  layout.head += header;
+  for (unsigned i = 0; i < kLengthBytes; ++i) head[i] = static_cast<char>(n_header >> (8 * i) & 0xFF);
   for (std::uint64_t& data_offset : layout.data_offsets) data_offset += layout.head.size();
   layout.file_size = layout.head.size() + offset;
   return layout;

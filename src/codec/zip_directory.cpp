@@ -414,6 +414,19 @@ void throw_corrupt(const ByteSource& source, const std::string& where, std::uint
                      what);
 }
 
+void check_crc(const ByteSource& source, std::string_view record, std::uint64_t offset, std::uint64_t n_bytes,
+               std::uint32_t expected, std::uint32_t found) {
+  if (expected == 0 || expected == found) return;
+  const auto hex = [](std::uint32_t crc) {
+    std::string digits;
+    for (int shift = 28; shift >= 0; shift -= 4) digits += "0123456789abcdef"[crc >> shift & 15];
+    return digits;
+  };
+  throw_corrupt(source, "record " + quote_name(record), offset,
+                "CRC-32 " + hex(found) + " found in its " + std::to_string(n_bytes) + " bytes, " + hex(expected) +
+                    " expected: the data is damaged");
+}
+
 ZipDirectory read_zip_directory(const ByteSource& source) {
   const Directory directory = find_directory(source);
   ZipDirectory result;

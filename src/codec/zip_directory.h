@@ -19,6 +19,10 @@ std::string quote_name(std::string_view name);
 [[noreturn]] void throw_corrupt(const ByteSource& source, const std::string& where, std::uint64_t offset,
                                 const std::string& what);
 
+// Throws it for a record of `n_bytes` bytes at `offset` unless its CRC-32 is the expected one; 0 stands for none known.
+void check_crc(const ByteSource& source, std::string_view record, std::uint64_t offset, std::uint64_t n_bytes,
+               std::uint32_t expected, std::uint32_t found);
+
 // `c` in lower case if it is an ASCII letter: names are compared as bytes, in no one's language.
 inline char fold_case(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 

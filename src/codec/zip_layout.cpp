@@ -4,6 +4,7 @@
 #include "codec/zip_layout.h"
 
 #include <algorithm>
+#include <string_view>
 
 #include "ckptio/error.h"
 
@@ -18,13 +19,23 @@ constexpr std::uint64_t kFieldHeaderBytes = 4;  // of an extra field: id and len
 constexpr std::uint64_t kMaxNameBytes = 0xFFFF, kMaxAlignment = 0x8000;
 constexpr std::uint64_t kFlagUtf8 = 0x800, kFlagDescriptor = 8;
 
-// Appends numbers, least significant byte first.
-void put(std::string& out, std::uint64_t value, int n_bytes) {
-  for (int i = 0; i < n_bytes; ++i) out += static_cast<char>(i < 8 ? value >> (8 * i) & 0xFF : 0);
-}
-void put16(std::string& out, std::uint64_t value) { put(out, value, 2); }
-void put32(std::string& out, std::uint64_t value) { put(out, value, 4); }
-void put64(std::string& out, std::uint64_t value) { put(out, value, 8); }
+// Where the next bytes go; numbers least significant byte first.
+class Cursor {
+ public:
+  explicit Cursor(void* to) : at_(static_cast<unsigned char*>(to)) {}
+
+  void number(std::uint64_t value, int n_bytes) {
+    for (int i = 0; i < n_bytes; ++i) *at_++ = static_cast<unsigned char>(value >> (8 * i) & 0xFF);
+  }
+  void number16(std::uint64_t value) { number(value, 2); }
+  void number32(std::uint64_t value) { number(value, 4); }
+  void number64(std::uint64_t value) { number(value, 8); }
+  void text(std::string_view bytes) { at_ = std::copy(bytes.begin(), bytes.end(), at_); }
+  void repeat(char c, std::size_t n) { at_ = std::fill_n(at_, n, static_cast<unsigned char>(c)); }
+
+ private:
+  unsigned char* at_;
+};
 
 bool is_large(const ZipLayout::Record& record) { return record.size >= kZip64From; }
 bool is_far(const ZipLayout::Record& record) { return record.header_offset >= kZip64From; }
@@ -37,15 +48,15 @@ std::uint64_t zip64_field_bytes(const ZipLayout::Record& record) {
 }
 
 // `stored_size`: the record's size within the file. The local header has 0 there, since the writer doesn't know yet.
-void put_zip64_field(std::string& out, const ZipLayout::Record& record, std::uint64_t stored_size) {
+void put_zip64_field(Cursor& out, const ZipLayout::Record& record, std::uint64_t stored_size) {
   if (!has_zip64(record)) return;
-  put16(out, 1);
-  put16(out, zip64_field_bytes(record) - kFieldHeaderBytes);
+  out.number16(1);
+  out.number16(zip64_field_bytes(record) - kFieldHeaderBytes);
   if (is_large(record)) {
-    put64(out, record.size);
-    put64(out, stored_size);
+    out.number64(record.size);
+    out.number64(stored_size);
   }
-  if (is_far(record)) put64(out, record.header_offset);
+  if (is_far(record)) out.number64(record.header_offset);
 }
 
 std::uint64_t descriptor_bytes(const ZipLayout::Record& record) {
@@ -55,46 +66,46 @@ std::uint64_t descriptor_bytes(const ZipLayout::Record& record) {
 
 std::uint64_t flags_of(const ZipLayout::Record& record) { return kFlagUtf8 | (record.size == 0 ? 0 : kFlagDescriptor); }
 
-void put_entry(std::string& out, const ZipLayout::Record& record, std::uint32_t crc) {
-  put32(out, 0x02014b50);
-  put32(out, 0);  // versions: made by, needed
-  put16(out, flags_of(record));
-  put16(out, 0);  // stored
-  put32(out, 0);  // time, date
-  put32(out, crc);
-  put32(out, std::min(record.size, kZip64From));
-  put32(out, std::min(record.size, kZip64From));
-  put16(out, record.name.size());
-  put16(out, zip64_field_bytes(record));
-  out.append(2 + 2 + 2 + 4, '\0');  // comment, disk, attributes
-  put32(out, std::min(record.header_offset, kZip64From));
-  out += record.name;
+void put_entry(Cursor& out, const ZipLayout::Record& record, std::uint32_t crc) {
+  out.number32(0x02014b50);
+  out.number32(0);  // versions: made by, needed
+  out.number16(flags_of(record));
+  out.number16(0);  // stored
+  out.number32(0);  // time, date
+  out.number32(crc);
+  out.number32(std::min(record.size, kZip64From));
+  out.number32(std::min(record.size, kZip64From));
+  out.number16(record.name.size());
+  out.number16(zip64_field_bytes(record));
+  out.repeat('\0', 2 + 2 + 2 + 4);  // comment, disk, attributes
+  out.number32(std::min(record.header_offset, kZip64From));
+  out.text(record.name);
   put_zip64_field(out, record, record.size);
 }
 
-void put_end(std::string& out, std::uint64_t n_records, std::uint64_t offset, std::uint64_t n_bytes) {
-  put32(out, 0x06064b50);
-  put64(out, kZip64EndBytes - 12);  // what follows
-  put16(out, 0x031E);               // made by: Unix, version 3.0
-  put16(out, 45);                   // needed: the first with Zip64
-  put64(out, 0);                    // disks
-  put64(out, n_records);
-  put64(out, n_records);
-  put64(out, n_bytes);
-  put64(out, offset);
+void put_end(Cursor& out, std::uint64_t n_records, std::uint64_t offset, std::uint64_t n_bytes) {
+  out.number32(0x06064b50);
+  out.number64(kZip64EndBytes - 12);  // what follows
+  out.number16(0x031E);               // made by: Unix, version 3.0
+  out.number16(45);                   // needed: the first with Zip64
+  out.number64(0);                    // disks
+  out.number64(n_records);
+  out.number64(n_records);
+  out.number64(n_bytes);
+  out.number64(offset);
 
-  put32(out, 0x07064b50);
-  put32(out, 0);
-  put64(out, offset + n_bytes);  // of the Zip64 end record
-  put32(out, 1);
+  out.number32(0x07064b50);
+  out.number32(0);
+  out.number64(offset + n_bytes);  // of the Zip64 end record
+  out.number32(1);
 
-  put32(out, 0x06054b50);
-  put32(out, 0);
-  put16(out, std::min<std::uint64_t>(n_records, 0xFFFF));
-  put16(out, std::min<std::uint64_t>(n_records, 0xFFFF));
-  put32(out, std::min(n_bytes, kZip64From));
-  put32(out, std::min(offset, kZip64From));
-  put16(out, 0);  // comment
+  out.number32(0x06054b50);
+  out.number32(0);
+  out.number16(std::min<std::uint64_t>(n_records, 0xFFFF));
+  out.number16(std::min<std::uint64_t>(n_records, 0xFFFF));
+  out.number32(std::min(n_bytes, kZip64From));
+  out.number32(std::min(offset, kZip64From));
+  out.number16(0);  // comment
 }
 
 }  // namespace
@@ -130,45 +141,54 @@ std::uint64_t ZipLayout::file_size() const {
   return n_bytes;
 }
 
-std::string ZipLayout::header(std::size_t index) const {
+void ZipLayout::put_header(std::size_t index, void* to) const {
   const Record& record = records_.at(index);
   const std::uint64_t n_bytes = record.data_offset - record.header_offset;
-  std::string out;
-  out.reserve(n_bytes);
-  put32(out, 0x04034b50);
-  put16(out, 0);  // version needed
-  put16(out, flags_of(record));
-  out.append(2 + 4 + 4 + 4 + 4, '\0');  // method, time and date, CRC, sizes
-  put16(out, record.name.size());
-  put16(out, n_bytes - kLocalBytes - record.name.size());
-  out += record.name;
+  Cursor out(to);
+  out.number32(0x04034b50);
+  out.number16(0);  // version needed
+  out.number16(flags_of(record));
+  out.repeat('\0', 2 + 4 + 4 + 4 + 4);  // method, time and date, CRC, sizes
+  out.number16(record.name.size());
+  out.number16(n_bytes - kLocalBytes - record.name.size());
+  out.text(record.name);
   put_zip64_field(out, record, 0);
-  const std::uint64_t n_padding = n_bytes - out.size() - kFieldHeaderBytes;
-  out += "FB";
-  put16(out, n_padding);
-  out.append(n_padding, 'Z');
+  const std::uint64_t n_padding =
+      n_bytes - kLocalBytes - record.name.size() - zip64_field_bytes(record) - kFieldHeaderBytes;
+  out.text("FB");
+  out.number16(n_padding);
+  out.repeat('Z', n_padding);
+}
+
+void ZipLayout::put_descriptor(std::size_t index, std::uint32_t crc, void* to) const {
+  const Record& record = records_.at(index);
+  if (record.size == 0) return;
+  const int n_size_bytes = has_zip64(record) ? 8 : 4;
+  Cursor out(to);
+  out.number32(0x08074b50);
+  out.number32(crc);
+  out.number(record.size, n_size_bytes);
+  out.number(record.size, n_size_bytes);
+}
+
+std::string ZipLayout::header(std::size_t index) const {
+  std::string out(records_.at(index).data_offset - records_[index].header_offset, '\0');
+  put_header(index, out.data());
   return out;
 }
 
 std::string ZipLayout::descriptor(std::size_t index, std::uint32_t crc) const {
-  const Record& record = records_.at(index);
-  std::string out;
-  if (record.size == 0) return out;
-  const int n_size_bytes = has_zip64(record) ? 8 : 4;
-  put32(out, 0x08074b50);
-  put32(out, crc);
-  put(out, record.size, n_size_bytes);
-  put(out, record.size, n_size_bytes);
+  std::string out(descriptor_bytes(records_.at(index)), '\0');
+  put_descriptor(index, crc, out.data());
   return out;
 }
 
 std::string ZipLayout::directory(const std::vector<std::uint32_t>& crcs) const {
-  std::string out;
-  out.reserve(file_size() - directory_offset());
+  std::string bytes(file_size() - directory_offset(), '\0');
+  Cursor out(bytes.data());
   for (std::size_t i = 0; i < records_.size(); ++i) put_entry(out, records_[i], crcs.at(i));
-  const std::uint64_t n_bytes = out.size();
-  put_end(out, records_.size(), directory_offset(), n_bytes);
-  return out;
+  put_end(out, records_.size(), directory_offset(), bytes.size() - kZip64EndBytes - kLocatorBytes - kEndBytes);
+  return bytes;
 }
 
 }  // namespace ckptio::detail

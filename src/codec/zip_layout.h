@@ -37,10 +37,12 @@ class ZipLayout {
   std::uint64_t directory_offset() const;  // where directory() goes: behind the last record
   std::uint64_t file_size() const;
 
-  // The bytes from header_offset to data_offset.
+  // The bytes from header_offset to data_offset; and the same where there is room for them.
   std::string header(std::size_t index) const;
+  void put_header(std::size_t index, void* to) const;
   // The bytes from the data's end to end_offset; empty for an empty record.
   std::string descriptor(std::size_t index, std::uint32_t crc) const;
+  void put_descriptor(std::size_t index, std::uint32_t crc, void* to) const;
   // The central directory and the end records. Requires: one CRC per record.
   std::string directory(const std::vector<std::uint32_t>& crcs) const;
 

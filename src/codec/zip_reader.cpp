@@ -101,15 +101,7 @@ const ZipRecord* ZipReader::find(std::string_view name) const {
 }
 
 void ZipReader::check_crc(const ZipRecord& record, std::uint32_t found) const {
-  if (record.crc == 0 || record.crc == found) return;
-  const auto hex = [](std::uint32_t crc) {
-    std::string digits;
-    for (int shift = 28; shift >= 0; shift -= 4) digits += "0123456789abcdef"[crc >> shift & 15];
-    return digits;
-  };
-  throw_corrupt(source_, "record " + quote_name(record.name), record.data_offset,
-                "CRC-32 " + hex(found) + " found in its " + std::to_string(record.size) + " bytes, " + hex(record.crc) +
-                    " expected: the data is damaged");
+  detail::check_crc(source_, record.name, record.data_offset, record.size, record.crc, found);
 }
 
 std::vector<unsigned char> ZipReader::read(const ZipRecord& record) const {

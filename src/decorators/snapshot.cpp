@@ -10,6 +10,7 @@
 #include "formats/object_to_value.h"
 #include "formats/opaque_context.h"
 #include "formats/value_to_object.h"
+#include "value/mapped_record.h"
 #include "value/nodes.h"
 #include "value/opaque_access.h"
 #include "value/tensor_storage.h"
@@ -108,6 +109,7 @@ Snapshot::TensorCopy Snapshot::take(const Value& value, const at::Tensor& tensor
 std::size_t Snapshot::add_storage(const c10::Storage& storage) {
   const auto [known, is_new] = storage_numbers_.try_emplace(storage.unsafeGetStorageImpl(), storages_.size());
   if (!is_new) return known->second;
+  verify_storage(storage);
   StorageCopy copy{storage, {}, 0};
   if (storage.device().is_cpu()) {
     copy.offset = end_;

@@ -20,9 +20,17 @@ constexpr std::size_t kMaxDefaultThreads = 4;
 }  // namespace
 
 struct IoEngine::Impl {
-  explicit Impl(std::size_t n_threads) : runner(n_threads) {}
+  explicit Impl(std::size_t n_threads)
+      : runner(n_threads, kPartBytes),
+        waiting_runner(n_threads == 1 ? 1 : std::max(n_threads, kDirectThreads), kDirectPartBytes) {}
   std::mutex mutex;  // one call at a time
   PartRunner runner;
+  PartRunner waiting_runner;  // of what goes past the system's caches
+
+  template <class Pass>
+  void run(Pass pass) {
+    pass.run(pass.waits_for_disk() ? waiting_runner : runner);
+  }
 };
 
 std::size_t default_io_threads() {
@@ -36,17 +44,18 @@ IoEngine::~IoEngine() = default;
 
 void IoEngine::write(WritableFile& file, const WritePlan& plan) {
   const std::scoped_lock lock(impl_->mutex);
-  PlanWriter(file, plan).run(impl_->runner);
+  impl_->run(PlanWriter(file, plan));
 }
 
 void IoEngine::read(const RandomAccessFile& file, const ReadPlan& plan) {
   const std::scoped_lock lock(impl_->mutex);
-  PlanReader(file, plan).run(impl_->runner);
+  impl_->run(PlanReader(file, plan));
 }
 
 void IoEngine::release() {
   const std::scoped_lock lock(impl_->mutex);
   impl_->runner.release();
+  impl_->waiting_runner.release();
 }
 
 std::size_t IoEngine::n_threads() const noexcept { return impl_->runner.n_threads(); }

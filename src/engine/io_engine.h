@@ -2,11 +2,16 @@
 // IoEngine: writes and reads whole checkpoints, whose every offset is known before the first byte, with some threads
 // side by side and CRC-32s computed while the bytes are in the processor's cache.
 //
+// What is to be durable, and what is not in the system's caches, goes past them where the place can that
+// (direct_block_bytes() of its files): then kDirectThreads threads, unless 1 is asked for, since these wait for the
+// disk rather than work.
+//
 // Formats hand over where bytes stand and where they are; the engine knows no format, no tensor and no LibTorch, and
 // never uses LibTorch's threads. A place without positional writes (WritableFile::can_write_at) is written in order by
 // one thread. It commits nothing: that is the caller's.
 //
-// Memory: kPartBytes for each thread, kept between calls, beside what plans hold.
+// Memory: kPartBytes for each thread, or kDirectPartBytes for what goes past the caches, kept between calls, beside
+// what plans hold.
 // Threads: any may call; calls wait for each other. A process that is forked off while another thread is in a call
 // cannot use the engine: the copy stays locked. Errors: the first that any thread met is thrown, once all have stopped;
 // what others met is dropped.
@@ -37,10 +42,11 @@ struct WriteRecord {
 
 struct WritePlan {
   std::vector<WriteRecord> records{};
-  // Exactly the bytes from begin_offset to data_offset. Null: there are none. Called from several threads.
-  std::function<std::string(std::size_t index)> head{};
-  // Exactly the bytes behind the data. Null: there are none, and no CRC is computed. Called from several threads.
-  std::function<std::string(std::size_t index, std::uint32_t crc)> tail{};
+  // Puts exactly the bytes from begin_offset to data_offset. Null: there are none. Called from several threads, perhaps
+  // twice for one record.
+  std::function<void(std::size_t index, void* to)> head{};
+  // Puts exactly the bytes behind the data. Null: there are none, and no CRC is computed. Called as `head`.
+  std::function<void(std::size_t index, std::uint32_t crc, void* to)> tail{};
   // What stands behind the last record, given the CRCs of all (zeros where none are computed).
   std::function<std::string(const std::vector<std::uint32_t>& crcs)> end{};
   std::uint64_t file_size = 0;

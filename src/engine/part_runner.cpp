@@ -4,10 +4,10 @@
 #include <atomic>
 #include <cerrno>
 #include <exception>
-#include <new>
 #include <string>
 #include <utility>
 
+#include "async/huge_pages.h"
 #include "ckptio/error.h"
 
 namespace ckptio::detail {
@@ -19,7 +19,7 @@ void PartRunner::run(std::size_t n_parts, const Part& part) {
   pool_.run(n_parts, [&](std::size_t index) {
     if (failed) return;
     try {
-      Buffer buffer = take();
+      PartBuffer buffer = take();
       part(index, buffer);
       give_back(std::move(buffer));
     } catch (...) {
@@ -36,24 +36,26 @@ void PartRunner::release() {
   kept_.clear();
 }
 
-PartRunner::Buffer PartRunner::take() {
+PartBuffer PartRunner::take() {
   const std::scoped_lock lock(mutex_);
-  if (kept_.empty()) return nullptr;
-  Buffer buffer = std::move(kept_.back());
+  if (kept_.empty()) return PartBuffer(part_bytes_);
+  PartBuffer buffer = std::move(kept_.back());
   kept_.pop_back();
   return buffer;
 }
 
-void PartRunner::give_back(Buffer buffer) {
-  if (!buffer) return;
+void PartRunner::give_back(PartBuffer buffer) {
   const std::scoped_lock lock(mutex_);
   if (kept_.size() < n_threads()) kept_.push_back(std::move(buffer));
 }
 
-unsigned char* need(PartRunner::Buffer& buffer) {
-  if (!buffer) buffer.reset(new (std::nothrow) unsigned char[kPartBytes]);
-  if (!buffer) throw IoError("not enough memory for a buffer of " + std::to_string(kPartBytes) + " bytes", ENOMEM);
-  return buffer.get();
+unsigned char* PartBuffer::data() {
+  if (data_) return data_.get();
+  const std::size_t n_pages = (n_bytes_ + kHugePageBytes - 1) / kHugePageBytes;
+  data_.reset(static_cast<unsigned char*>(std::aligned_alloc(kHugePageBytes, n_pages * kHugePageBytes)));
+  if (!data_) throw IoError("not enough memory for a buffer of " + std::to_string(n_bytes_) + " bytes", ENOMEM);
+  ask_for_huge_pages(data_.get(), n_pages * kHugePageBytes);
+  return data_.get();
 }
 
 }  // namespace ckptio::detail

@@ -16,25 +16,46 @@ namespace {
 constexpr std::uint64_t kMaxGapBytes = 4096;
 // Small ranges are read together up to this size, so that they are copied out of the cache.
 constexpr std::uint64_t kGatherBytes = kChunkBytes;
-static_assert(kGatherBytes <= kPartBytes && kSmallBytes <= kGatherBytes);
+static_assert(kGatherBytes + 2 * kMaxBlockBytes <= kDirectPartBytes && kSmallBytes <= kGatherBytes);
+// So many ranges tell whether a file is in the system's caches.
+constexpr std::size_t kSamples = 16;
+
+// The CRC, where it is wanted, of `bytes`, which go to `to` unless that is null.
+std::uint32_t check_and_copy(const unsigned char* bytes, unsigned char* to, std::size_t n_bytes, bool check) {
+  std::uint32_t crc = 0;
+  for (std::size_t at = 0; at < n_bytes; at += kCopyBytes) {
+    const std::size_t n_now = std::min(kCopyBytes, n_bytes - at);
+    if (check) crc = crc32(crc, bytes + at, n_now);
+    if (to != nullptr) std::memcpy(to + at, bytes + at, n_now);
+  }
+  return crc;
+}
 
 }  // namespace
 
 PlanReader::PlanReader(const RandomAccessFile& file, const ReadPlan& plan)
     : file_(file), plan_(plan), order_(plan.ranges.size()), found_(plan.ranges.size()) {
   std::iota(order_.begin(), order_.end(), std::size_t{0});
-  std::stable_sort(order_.begin(), order_.end(),
-                   [&](std::size_t a, std::size_t b) { return plan.ranges[a].offset < plan.ranges[b].offset; });
+  const auto is_before = [&](std::size_t a, std::size_t b) { return plan.ranges[a].offset < plan.ranges[b].offset; };
+  if (!std::is_sorted(order_.begin(), order_.end(), is_before)) {  // as formats hand them over, mostly
+    std::stable_sort(order_.begin(), order_.end(), is_before);
+  }
+  check_bounds();
+  waits_for_disk_ = is_mostly_direct();
+  part_bytes_ = waits_for_disk_ ? kDirectPartBytes : kPartBytes;
+  cut();
 }
 
-void PlanReader::run(PartRunner& runner) {
+void PlanReader::check_bounds() const {
   for (const ReadRange& range : plan_.ranges) {
     // Refused before anything is read: the file says how, in its own words.
     if (range.offset > file_.size() || range.n_bytes > file_.size() - range.offset) {
       file_.read_at(range.offset, range.destination, static_cast<std::size_t>(range.n_bytes));
     }
   }
-  cut();
+}
+
+void PlanReader::run(PartRunner& runner) {
   if (plan_.check == ReadCheck::before_reading) {
     pass(runner, true, false);
     judge();
@@ -57,7 +78,7 @@ void PlanReader::cut_large(std::size_t position) {
   const ReadRange& range = range_at(position);
   const std::uint64_t end = range.offset + range.n_bytes;
   for (std::uint64_t at = range.offset; at < end; at = spans_.back().end) {
-    const std::uint64_t next = std::min(end, (at / kPartBytes + 1) * kPartBytes);
+    const std::uint64_t next = std::min(end, (at / part_bytes_ + 1) * part_bytes_);
     spans_.push_back({at, next, position, position + 1});
   }
 }
@@ -76,7 +97,7 @@ std::size_t PlanReader::gather(std::size_t position) {
 }
 
 void PlanReader::pass(PartRunner& runner, bool check, bool deliver) {
-  runner.run(spans_.size(), [&](std::size_t index, PartRunner::Buffer& buffer) {
+  runner.run(spans_.size(), [&](std::size_t index, PartBuffer& buffer) {
     Span& span = spans_[index];
     if (span.is_gathered) {
       read_gathered(span, buffer, check, deliver);
@@ -86,33 +107,39 @@ void PlanReader::pass(PartRunner& runner, bool check, bool deliver) {
   });
 }
 
-void PlanReader::read_piece(Span& span, PartRunner::Buffer& buffer, bool check, bool deliver) {
+void PlanReader::read_piece(Span& span, PartBuffer& buffer, bool check, bool deliver) {
   const ReadRange& range = range_at(span.first);
   check = check && range.crc;
   deliver = deliver && range.destination != nullptr;
   if (!check && !deliver) return;
+  if (const std::size_t block_bytes = direct_block_bytes(span.begin, span.end); block_bytes > 0) {
+    const unsigned char* bytes = read_span(span, block_bytes, buffer);
+    unsigned char* to =
+        deliver ? static_cast<unsigned char*>(range.destination) + (span.begin - range.offset) : nullptr;
+    const auto n_bytes = static_cast<std::size_t>(span.end - span.begin);
+    span.crc = check_and_copy(bytes, to, n_bytes, check);
+    return;
+  }
   // Without a CRC in one call; with one in chunks that are still in the cache when it is computed.
-  const std::uint64_t n_most = check ? kChunkBytes : kPartBytes;
+  const std::uint64_t n_most = check ? kChunkBytes : part_bytes_;
   for (std::uint64_t at = span.begin; at < span.end;) {
     const auto n_now = static_cast<std::size_t>(std::min(span.end - at, n_most));
-    unsigned char* to = deliver ? static_cast<unsigned char*>(range.destination) + (at - range.offset) : need(buffer);
+    unsigned char* to = deliver ? static_cast<unsigned char*>(range.destination) + (at - range.offset) : buffer.data();
     file_.read_at(at, to, n_now);
     if (check) span.crc = crc32(span.crc, to, n_now);
     at += n_now;
   }
 }
 
-void PlanReader::read_gathered(const Span& span, PartRunner::Buffer& buffer, bool check, bool deliver) {
-  const auto n_bytes = static_cast<std::size_t>(span.end - span.begin);
-  if (n_bytes == 0) return;
+void PlanReader::read_gathered(const Span& span, PartBuffer& buffer, bool check, bool deliver) {
+  if (span.begin == span.end) return;
   const auto is_wanted = [&](const ReadRange& range) {
     return (check && range.crc) || (deliver && range.destination != nullptr);
   };
   bool any = false;
   for (std::size_t i = span.first; i < span.last && !any; ++i) any = is_wanted(range_at(i));
   if (!any) return;
-  const unsigned char* bytes = need(buffer);
-  file_.read_at(span.begin, buffer.get(), n_bytes);
+  const unsigned char* bytes = read_span(span, direct_block_bytes(span.begin, span.end), buffer);
   for (std::size_t i = span.first; i < span.last; ++i) {
     const ReadRange& range = range_at(i);
     const unsigned char* from = bytes + (range.offset - span.begin);
@@ -121,6 +148,35 @@ void PlanReader::read_gathered(const Span& span, PartRunner::Buffer& buffer, boo
       std::memcpy(range.destination, from, range.n_bytes);
     }
   }
+}
+
+// Two passes go through the caches: the second one finds the bytes there.
+std::size_t PlanReader::direct_block_bytes(std::uint64_t begin, std::uint64_t end) const {
+  if (plan_.check == ReadCheck::before_reading) return 0;
+  const std::size_t n_bytes = file_.direct_block_bytes(begin, static_cast<std::size_t>(end - begin));
+  return n_bytes <= kMaxBlockBytes ? n_bytes : 0;
+}
+
+bool PlanReader::is_mostly_direct() const {
+  std::size_t n_asked = 0, n_direct = 0;
+  for (std::size_t i = 0; i < order_.size(); i += order_.size() / kSamples + 1, ++n_asked) {
+    const std::uint64_t begin = range_at(i).offset;
+    const std::uint64_t end = std::min(std::max(begin + range_at(i).n_bytes, begin + kGatherBytes), file_.size());
+    n_direct += direct_block_bytes(begin, end) > 0;
+  }
+  return 2 * n_direct > n_asked;
+}
+
+const unsigned char* PlanReader::read_span(const Span& span, std::size_t block_bytes, PartBuffer& buffer) const {
+  unsigned char* const bytes = buffer.data();
+  if (block_bytes == 0) {
+    file_.read_at(span.begin, bytes, static_cast<std::size_t>(span.end - span.begin));
+    return bytes;
+  }
+  const std::uint64_t begin = span.begin / block_bytes * block_bytes;
+  const std::uint64_t end = (span.end + block_bytes - 1) / block_bytes * block_bytes;
+  file_.read_direct_at(begin, bytes, static_cast<std::size_t>(end - begin));
+  return bytes + (span.begin - begin);
 }
 
 void PlanReader::judge() {

@@ -10,22 +10,47 @@ namespace ckptio::detail {
 
 namespace {
 
-std::size_t part_of(std::uint64_t offset) { return static_cast<std::size_t>(offset / kPartBytes); }
+std::size_t n_tail_bytes(const WriteRecord& record) {
+  return static_cast<std::size_t>(record.end_offset - record.data_offset - record.n_bytes);
+}
+
+std::size_t block_bytes_of(WritableFile& file, const WritePlan& plan) {
+  file.reserve(plan.file_size);
+  const std::size_t n_bytes = file.can_write_at() ? file.direct_block_bytes() : 0;
+  return n_bytes <= kMaxBlockBytes ? n_bytes : 0;
+}
+
+// What `put` makes of a record, at once or, where only a part of it is wanted, by way of `scratch`.
+template <class Put>
+void put_some(unsigned char* to, std::uint64_t n_all, std::uint64_t from, std::uint64_t n_bytes, Put put) {
+  if (n_bytes == n_all) return put(to);
+  std::vector<unsigned char> all(n_all);
+  put(all.data());
+  std::copy_n(all.begin() + static_cast<std::ptrdiff_t>(from), n_bytes, to);
+}
 
 }  // namespace
 
 // The bytes of one part: those gathered and not yet written end at `at`.
 class PlanWriter::Run {
  public:
-  Run(PlanWriter& writer, PartRunner::Buffer& buffer, std::uint64_t begin, std::uint64_t end)
-      : begin(begin), end(end), writer_(writer), buffer_(buffer), at_(begin) {}
+  struct LateTail {
+    std::size_t index;            // of the record
+    std::uint64_t from, n_bytes;  // of its tail
+    unsigned char* room;
+  };
+
+  Run(PlanWriter& writer, PartBuffer& buffer, std::uint64_t begin, std::uint64_t end)
+      : begin(begin), end(end), is_whole(writer.waits_for_disk()), writer_(writer), buffer_(buffer), at_(begin) {}
 
   const std::uint64_t begin, end;  // of the part
+  const bool is_whole;             // all of it stays in the buffer until the end
+  std::vector<LateTail> late_tails;
 
   // Room for `n_bytes` more bytes of the part, to be filled by the caller.
   unsigned char* add(std::size_t n_bytes) {
     if (n_gathered_ >= kChunkBytes) flush();
-    unsigned char* room = need(buffer_) + n_gathered_;
+    unsigned char* room = buffer_.data() + n_gathered_;
     n_gathered_ += n_bytes;
     at_ += n_bytes;
     return room;
@@ -44,13 +69,16 @@ class PlanWriter::Run {
   }
 
   void flush() {
-    if (n_gathered_ > 0) writer_.put(at_ - n_gathered_, buffer_.get(), n_gathered_);
+    if (is_whole) return;
+    if (n_gathered_ > 0) writer_.put(at_ - n_gathered_, buffer_.data(), n_gathered_);
     n_gathered_ = 0;
   }
 
+  const unsigned char* bytes() const { return buffer_.data(); }
+
  private:
   PlanWriter& writer_;
-  PartRunner::Buffer& buffer_;
+  PartBuffer& buffer_;
   std::uint64_t at_;
   std::size_t n_gathered_ = 0;
 };
@@ -59,9 +87,12 @@ PlanWriter::PlanWriter(WritableFile& file, const WritePlan& plan)
     : file_(file),
       plan_(plan),
       in_order_(!file.can_write_at()),
+      block_bytes_(block_bytes_of(file, plan)),
+      part_bytes_(block_bytes_ > 0 ? kDirectPartBytes : kPartBytes),
       records_end_(plan.records.empty() ? 0 : plan.records.back().end_offset),
       crcs_(plan.records.size()),
-      n_pieces_left_(plan.records.size()) {
+      n_pieces_left_(plan.records.size()),
+      has_crc_(block_bytes_ > 0 ? plan.records.size() : 0) {
   for (std::size_t i = 0; i < plan.records.size(); ++i) {
     const WriteRecord& record = plan.records[i];
     if (!is_split(record)) continue;
@@ -75,38 +106,50 @@ bool PlanWriter::is_split(const WriteRecord& record) const {
 }
 
 void PlanWriter::run(PartRunner& runner) {
-  file_.reserve(plan_.file_size);
-  const auto n_parts = static_cast<std::size_t>((records_end_ + kPartBytes - 1) / kPartBytes);
+  const auto n_parts = static_cast<std::size_t>((records_end_ + part_bytes_ - 1) / part_bytes_);
   results_.resize(n_parts);
   if (in_order_) {
-    PartRunner::Buffer buffer;
+    PartBuffer buffer(part_bytes_);
     for (std::size_t part = 0; part < n_parts; ++part) write_part(part, buffer);
   } else {
-    runner.run(n_parts, [this](std::size_t part, PartRunner::Buffer& buffer) { write_part(part, buffer); });
+    runner.run(n_parts, [this](std::size_t part, PartBuffer& buffer) { write_part(part, buffer); });
   }
   write_end();
 }
 
-void PlanWriter::write_part(std::size_t part, PartRunner::Buffer& buffer) {
-  const std::uint64_t begin = std::uint64_t{part} * kPartBytes;
-  Run run(*this, buffer, begin, std::min<std::uint64_t>(begin + kPartBytes, records_end_));
+void PlanWriter::write_part(std::size_t part, PartBuffer& buffer) {
+  const std::uint64_t begin = std::uint64_t{part} * part_bytes_;
+  Run run(*this, buffer, begin, std::min<std::uint64_t>(begin + part_bytes_, records_end_));
+  if (!run.is_whole) {
+    put_together(run);
+    return run.flush();
+  }
+  try {
+    put_together(run);
+    if (fill_late_tails(run)) write_blocks(run);
+  } catch (...) {
+    fail();
+    throw;
+  }
+}
+
+void PlanWriter::put_together(Run& run) {
   const auto first = std::partition_point(plan_.records.begin(), plan_.records.end(),
-                                          [&](const WriteRecord& record) { return record.end_offset <= begin; });
+                                          [&](const WriteRecord& record) { return record.end_offset <= run.begin; });
   for (auto record = first; record != plan_.records.end() && record->begin_offset < run.end; ++record) {
     const auto index = static_cast<std::size_t>(record - plan_.records.begin());
     add_head(run, index);
     add_data(run, index);
     add_tail(run, index);
   }
-  run.flush();
 }
 
 void PlanWriter::add_head(Run& run, std::size_t index) const {
   const WriteRecord& record = plan_.records[index];
   const std::uint64_t from = std::max(run.begin, record.begin_offset), to = std::min(run.end, record.data_offset);
   if (from >= to) return;
-  const std::string head = plan_.head(index);
-  std::memcpy(run.add(to - from), head.data() + (from - record.begin_offset), to - from);
+  put_some(run.add(to - from), record.data_offset - record.begin_offset, from - record.begin_offset, to - from,
+           [&](unsigned char* room) { plan_.head(index, room); });
 }
 
 void PlanWriter::add_data(Run& run, std::size_t index) {
@@ -115,12 +158,13 @@ void PlanWriter::add_data(Run& run, std::size_t index) {
   const std::uint64_t begin = std::max(run.begin, record.data_offset), end = std::min(run.end, data_end);
   if (begin >= end) return;
   std::uint32_t crc = in_order_ ? crcs_[index] : 0;
-  const bool is_small = end - begin < kSmallBytes;
+  const bool is_copied = record.data != nullptr && (run.is_whole || end - begin < kSmallBytes);
   for (std::uint64_t at = begin; at < end;) {
-    const auto n_now = static_cast<std::size_t>(std::min<std::uint64_t>(end - at, kChunkBytes));
+    const auto n_now =
+        static_cast<std::size_t>(std::min<std::uint64_t>(end - at, is_copied ? kCopyBytes : kChunkBytes));
     const auto* bytes = static_cast<const unsigned char*>(record.data);
     if (bytes != nullptr) bytes += at - record.data_offset;
-    if (bytes == nullptr || is_small) {
+    if (bytes == nullptr || is_copied) {
       unsigned char* room = run.add(n_now);
       if (bytes != nullptr) {
         std::memcpy(room, bytes, n_now);
@@ -136,10 +180,9 @@ void PlanWriter::add_data(Run& run, std::size_t index) {
   }
   if (!is_split(record)) {
     crcs_[index] = crc;
-    return;
+  } else {
+    add_piece(index, part_of(begin), {crc, end - begin});
   }
-  piece_of(index, part_of(begin)) = {crc, end - begin};
-  if (n_pieces_left_[index].fetch_sub(1, std::memory_order_acq_rel) == 1) finish_split(index);
 }
 
 void PlanWriter::add_tail(Run& run, std::size_t index) const {
@@ -147,9 +190,14 @@ void PlanWriter::add_tail(Run& run, std::size_t index) const {
   const std::uint64_t tail_offset = record.data_offset + record.n_bytes;
   const std::uint64_t from = std::max(run.begin, tail_offset), to = std::min(run.end, record.end_offset);
   if (from >= to) return;
-  if (is_split(record)) return run.skip(to - from);
-  const std::string tail = plan_.tail(index, crcs_[index]);
-  std::memcpy(run.add(to - from), tail.data() + (from - tail_offset), to - from);
+  if (is_split(record) && !run.is_whole) return run.skip(to - from);
+  unsigned char* room = run.add(to - from);
+  if (is_split(record)) {
+    run.late_tails.push_back({index, from - tail_offset, to - from, room});
+  } else {
+    put_some(room, n_tail_bytes(record), from - tail_offset, to - from,
+             [&](unsigned char* all) { plan_.tail(index, crcs_[index], all); });
+  }
 }
 
 PlanWriter::Piece& PlanWriter::piece_of(std::size_t index, std::size_t part) {
@@ -157,16 +205,55 @@ PlanWriter::Piece& PlanWriter::piece_of(std::size_t index, std::size_t part) {
   return is_own ? results_[part].of_own : results_[part].of_earlier;
 }
 
-void PlanWriter::finish_split(std::size_t index) {
+void PlanWriter::add_piece(std::size_t index, std::size_t part, Piece piece) {
+  piece_of(index, part) = piece;
+  if (n_pieces_left_[index].fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  const WriteRecord& record = plan_.records[index];
+  for (std::size_t each = part_of(record.data_offset); each <= part_of(record.data_offset + record.n_bytes - 1);
+       ++each) {
+    const Piece& found = piece_of(index, each);
+    crcs_[index] = crc32_combine(crcs_[index], found.crc, found.n_bytes);
+  }
+  if (block_bytes_ == 0) return write_split_tail(index);
+  const std::scoped_lock lock(late_mutex_);
+  has_crc_[index] = true;
+  late_.notify_all();
+}
+
+void PlanWriter::write_split_tail(std::size_t index) {
   if (!plan_.tail) return;
   const WriteRecord& record = plan_.records[index];
-  const std::uint64_t tail_offset = record.data_offset + record.n_bytes;
-  for (std::size_t part = part_of(record.data_offset); part <= part_of(tail_offset - 1); ++part) {
-    const Piece& piece = piece_of(index, part);
-    crcs_[index] = crc32_combine(crcs_[index], piece.crc, piece.n_bytes);
+  std::vector<unsigned char> tail(n_tail_bytes(record));
+  if (tail.empty()) return;
+  plan_.tail(index, crcs_[index], tail.data());
+  put(record.data_offset + record.n_bytes, tail.data(), tail.size());
+}
+
+// False where another part failed, whose error is told.
+bool PlanWriter::fill_late_tails(Run& run) {
+  for (const Run::LateTail& tail : run.late_tails) {
+    {
+      std::unique_lock lock(late_mutex_);
+      late_.wait(lock, [&] { return failed_ || has_crc_[tail.index]; });
+      if (failed_) return false;
+    }
+    put_some(tail.room, n_tail_bytes(plan_.records[tail.index]), tail.from, tail.n_bytes,
+             [&](unsigned char* all) { plan_.tail(tail.index, crcs_[tail.index], all); });
   }
-  const std::string tail = plan_.tail(index, crcs_[index]);
-  if (!tail.empty()) put(tail_offset, tail.data(), tail.size());
+  return true;
+}
+
+void PlanWriter::fail() {
+  const std::scoped_lock lock(late_mutex_);
+  failed_ = true;
+  late_.notify_all();
+}
+
+void PlanWriter::write_blocks(const Run& run) {
+  const auto n_bytes = static_cast<std::size_t>(run.end - run.begin);
+  const std::size_t n_direct = n_bytes / block_bytes_ * block_bytes_;
+  if (n_direct > 0) file_.write_direct_at(run.begin, run.bytes(), n_direct);
+  if (n_direct < n_bytes) put(run.begin + n_direct, run.bytes() + n_direct, n_bytes - n_direct);
 }
 
 void PlanWriter::write_end() {

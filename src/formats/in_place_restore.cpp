@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <functional>
 #include <iterator>
 #include <new>
@@ -137,6 +138,7 @@ InPlaceRestore::InPlaceRestore(const StorageReader& reader, const std::shared_pt
       transactional_(options.transactional),
       has_state_(options.state != nullptr),
       mmap_(options.mmap && !has_state_),
+      unchecked_(mmap_ ? reader_.map_unchecked(options) : nullptr),
       map_location_(options.map_location) {
   const auto mapping = make_mapping(mapped);
   const std::size_t n_storages = reader_.archive().storages().size();
@@ -144,7 +146,7 @@ InPlaceRestore::InPlaceRestore(const StorageReader& reader, const std::shared_pt
   locations_.reserve(n_storages);
   by_storage_.reserve(n_storages);
   for (std::size_t i = 0; i < n_storages; ++i) {
-    auto storage = reader_.map(i, mapping);
+    auto storage = reader_.map(i, mapping, unchecked_);
     if (storage) to_check_.push_back(i);
     is_mapped_.push_back(storage.has_value());
     storages_.push_back(storage ? *std::move(storage) : reader_.read(i));
@@ -272,7 +274,7 @@ c10::Storage InPlaceRestore::own(const c10::Storage& storage) {
   Replaced& replaced = replaced_[*index];
   if (!replaced.by) {
     const bool is_mapped = is_mapped_[*index];
-    if (mmap_ && is_mapped && reader_.verifies()) reader_.check({*index});
+    if (mmap_ && is_mapped && reader_.verifies() && !unchecked_) reader_.check({*index});
     replaced.by = map_location_.map(is_mapped && !mmap_ ? reader_.read(*index) : storage, locations_[*index]);
     replaced.storage = storage;
   }

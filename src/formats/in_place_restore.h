@@ -67,6 +67,8 @@ class InPlaceRestore final : public TensorCopier {
   const bool transactional_;
   const bool has_state_;
   const bool mmap_;  // what own() gives is mapped where it can be
+  // Then it is checked when it is used; null: as it is given.
+  const std::shared_ptr<const UncheckedFile> unchecked_;
   MapLocation map_location_;
   std::vector<std::string> locations_;               // where the storages were saved from
   std::vector<std::size_t> to_check_;                // all that is mapped and needed

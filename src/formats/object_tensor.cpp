@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "ckptio/error.h"
+#include "ckptio/verify.h"
 #include "formats/torch_types.h"
 #include "value/tensor_storage.h"
 
@@ -105,7 +106,13 @@ at::Tensor make_nested(const ObjectTensor& from, const PartFunction& part) {
   return at::_nested_view_from_buffer(buffer, sizes, strides, offsets);
 }
 
-at::Tensor make(const ObjectTensor& from, const std::vector<c10::Storage>& storages, const PartFunction& part) {
+at::Tensor make(const ObjectTensor& from, const std::vector<c10::Storage>& storages, const PartFunction& get_part) {
+  // Their contents are read here.
+  const PartFunction part = [&get_part](const Object& object) {
+    at::Tensor found = get_part(object);
+    verify(found);
+    return found;
+  };
   switch (from.form) {
     case Form::meta:
       return at::empty_strided(from.sizes, from.strides,
@@ -140,48 +147,63 @@ at::Tensor make_tensor(const ObjectTensor& description, const std::vector<c10::S
   return tensor;
 }
 
-ObjectTensor describe_tensor(const at::Tensor& given,
-                             const std::function<std::uint32_t(const c10::Storage& storage, DType dtype)>& storage_of,
-                             const std::function<Object*(const at::Tensor& part)>& part) {
-  const at::NoGradGuard no_grad;
-  const at::Tensor tensor = given.detach();
-  ObjectTensor to;
-  to.dtype = to_dtype(tensor.scalar_type());
-  to.requires_grad = given.requires_grad();
-  if (tensor.is_nested() && tensor.layout() == c10::kStrided) {
-    to.form = Form::nested;
-    to.parts = {part(tensor.values()), part(tensor._nested_tensor_size()), part(tensor._nested_tensor_strides()),
-                part(tensor._nested_tensor_storage_offsets())};
-    return to;
-  }
-  const auto layout = to_layout_kind(tensor.layout());
-  if (!layout || *layout == LayoutKind::mkldnn) throw TypeError("tensors of this layout have no form in a file");
-  to.layout = *layout;
+namespace {
+
+using StorageFunction = std::function<std::uint32_t(const c10::Storage& storage, DType dtype)>;
+
+// No operator of LibTorch is called: thousands of tensors would spend their time in its dispatcher.
+void describe_view(const at::Tensor& tensor, ObjectTensor& to, const StorageFunction& storage_of) {
   to.sizes = to_vector(tensor.sizes());
-  if (*layout == LayoutKind::sparse_coo) {
-    to.form = Form::sparse_coo;
-    to.is_coalesced = tensor.is_coalesced();
-    to.parts = {part(tensor._indices()), part(tensor._values())};
-    return to;
-  }
-  if (*layout != LayoutKind::strided) {
-    to.form = Form::sparse_compressed;
-    const bool columns = is_column_compressed(tensor.layout());
-    to.parts = {part(columns ? tensor.ccol_indices() : tensor.crow_indices()),
-                part(columns ? tensor.row_indices() : tensor.col_indices()), part(tensor.values())};
-    return to;
-  }
   to.strides = to_vector(tensor.strides());
   if (tensor.is_meta()) {
     to.form = Form::meta;
-    return to;
+    return;
   }
   if (!tensor.has_storage()) throw TypeError("a tensor without a storage has no form in a file");
   to.storage = storage_of(tensor.storage(), to.dtype);
   to.offset = tensor.storage_offset();
   to.conj = tensor.is_conj();
   to.neg = tensor.is_neg();
-  if (!tensor.is_quantized()) return to;
+}
+
+}  // namespace
+
+void describe_tensor(const at::Tensor& given, ObjectTensor& to, const StorageFunction& storage_of,
+                     const std::function<Object*(const at::Tensor& part)>& part) {
+  to.dtype = to_dtype(given.scalar_type());
+  to.requires_grad = given.requires_grad();
+  const bool is_nested = given.is_nested();
+  if (given.layout() == c10::kStrided && !is_nested && !given.is_quantized()) {
+    return describe_view(given, to, storage_of);
+  }
+  const at::NoGradGuard no_grad;
+  const at::Tensor tensor = given.detach();
+  if (is_nested && tensor.layout() == c10::kStrided) {
+    to.form = Form::nested;
+    to.parts = {part(tensor.values()), part(tensor._nested_tensor_size()), part(tensor._nested_tensor_strides()),
+                part(tensor._nested_tensor_storage_offsets())};
+    return;
+  }
+  const auto layout = to_layout_kind(tensor.layout());
+  if (!layout || *layout == LayoutKind::mkldnn) throw TypeError("tensors of this layout have no form in a file");
+  to.layout = *layout;
+  if (*layout == LayoutKind::sparse_coo) {
+    to.form = Form::sparse_coo;
+    to.sizes = to_vector(tensor.sizes());
+    to.is_coalesced = tensor.is_coalesced();
+    to.parts = {part(tensor._indices()), part(tensor._values())};
+    return;
+  }
+  if (*layout != LayoutKind::strided) {
+    to.form = Form::sparse_compressed;
+    to.sizes = to_vector(tensor.sizes());
+    const bool columns = is_column_compressed(tensor.layout());
+    to.parts = {part(columns ? tensor.ccol_indices() : tensor.crow_indices()),
+                part(columns ? tensor.row_indices() : tensor.col_indices()), part(tensor.values())};
+    return;
+  }
+  describe_view(tensor, to, storage_of);
+  if (to.form == Form::meta) return;
   to.form = Form::quantized;
   to.qscheme = static_cast<QSchemeKind>(tensor.qscheme());
   if (to.qscheme == QSchemeKind::per_tensor_affine) {
@@ -191,7 +213,6 @@ ObjectTensor describe_tensor(const at::Tensor& given,
     to.axis = tensor.q_per_channel_axis();
     to.parts = {part(tensor.q_per_channel_scales()), part(tensor.q_per_channel_zero_points())};
   }
-  return to;
 }
 
 }  // namespace ckptio::detail

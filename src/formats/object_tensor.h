@@ -20,10 +20,11 @@ namespace ckptio::detail {
 at::Tensor make_tensor(const ObjectTensor& description, const std::vector<c10::Storage>& storages,
                        const std::function<at::Tensor(const Object& part)>& part);
 
-// `storage_of` gives the number of a storage of which items of that type are used, `part` the object for a tensor that
-// is a part of this one. TypeError for tensors that have no form in a file, such as those of MKL-DNN.
-ObjectTensor describe_tensor(const at::Tensor& tensor,
-                             const std::function<std::uint32_t(const c10::Storage& storage, DType dtype)>& storage_of,
-                             const std::function<Object*(const at::Tensor& part)>& part);
+// Fills `to`, made and empty. `storage_of` gives the number of a storage of which items of that type are used, `part`
+// the object for a tensor that is a part of this one. TypeError for tensors that have no form in a file, such as those
+// of MKL-DNN.
+void describe_tensor(const at::Tensor& tensor, ObjectTensor& to,
+                     const std::function<std::uint32_t(const c10::Storage& storage, DType dtype)>& storage_of,
+                     const std::function<Object*(const at::Tensor& part)>& part);
 
 }  // namespace ckptio::detail

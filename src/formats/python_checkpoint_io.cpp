@@ -8,7 +8,6 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <deque>
 
 #include "codec/archive.h"
 #include "codec/checksum.h"
@@ -22,6 +21,7 @@
 #include "formats/tensor_record.h"
 #include "formats/value_to_object.h"
 #include "value/filter_tensors.h"
+#include "value/mapped_record.h"
 #include "value/tensor_storage.h"
 
 namespace ckptio {
@@ -43,17 +43,21 @@ class FilePlan {
  public:
   FilePlan(const PythonLayout& layout, const std::vector<c10::Storage>& storages) : layout_(layout) {
     const std::vector<ZipLayout::Record>& records = layout.zip().records();
-    plan_.records.reserve(records.size() - 1);
+    plan_.records.resize(records.size() - 1);
     for (std::size_t i = 0; i + 1 < records.size(); ++i) {
-      const auto storage = layout.storage_of(i);
-      WriteRecord record = storage ? record_of(storages[*storage]) : record_of(layout.content_of(i, {}));
+      WriteRecord& record = plan_.records[i];
       record.begin_offset = records[i].header_offset;
       record.data_offset = records[i].data_offset;
       record.end_offset = records[i].end_offset;
-      plan_.records.push_back(std::move(record));
+      if (const auto storage = layout.storage_of(i)) {
+        set_content(record, storages[*storage]);
+      } else {
+        record.n_bytes = layout.fixed_content_of(i).size();
+        record.data = layout.fixed_content_of(i).data();
+      }
     }
-    plan_.head = [&zip = layout.zip()](std::size_t i) { return zip.header(i); };
-    plan_.tail = [&zip = layout.zip()](std::size_t i, std::uint32_t crc) { return zip.descriptor(i, crc); };
+    plan_.head = [&zip = layout.zip()](std::size_t i, void* to) { zip.put_header(i, to); };
+    plan_.tail = [&zip = layout.zip()](std::size_t i, std::uint32_t crc, void* to) { zip.put_descriptor(i, crc, to); };
     plan_.end = [this](const std::vector<std::uint32_t>& crcs) { return end(crcs); };
     plan_.file_size = layout.zip().file_size();
   }
@@ -63,25 +67,12 @@ class FilePlan {
   const WritePlan& plan() const { return plan_; }
 
  private:
-  static WriteRecord record_of(const c10::Storage& storage) {
-    WriteRecord record;
+  static void set_content(WriteRecord& record, const c10::Storage& storage) {
     record.n_bytes = storage.nbytes();
-    if (record.n_bytes == 0) return record;
-    if (storage.device().is_cpu()) {
-      detail::require_memory(storage);
-      record.data = storage.data();
-    } else {
-      detail::set_data(record, detail::bytes_of(storage));
-    }
-    return record;
-  }
-
-  WriteRecord record_of(std::string content) {
-    contents_.push_back(std::move(content));
-    WriteRecord record;
-    record.n_bytes = contents_.back().size();
-    record.data = contents_.back().data();
-    return record;
+    if (record.n_bytes == 0) return;
+    if (!storage.device().is_cpu()) return detail::set_data(record, detail::bytes_of(storage));
+    detail::require_memory(storage);
+    record.data = storage.data();
   }
 
   std::string end(std::vector<std::uint32_t> crcs) const {
@@ -93,7 +84,6 @@ class FilePlan {
   }
 
   const PythonLayout& layout_;
-  std::deque<std::string> contents_;
   WritePlan plan_;
 };
 
@@ -110,6 +100,23 @@ detail::Archive open_archive(const RandomAccessFile& file, const std::string& pa
   }
   if (options.weights_only.value_or(false)) detail::refuse_opaque(archive.graph(), path);
   return archive;
+}
+
+// `content`: a Value or a Dict.
+template <class Content>
+void save(const Content& content, const PythonCheckpointIOOptions& options, IoEngine& engine, const std::string& path) {
+  try {
+    ObjectBuilder builder;
+    const detail::Object* root = builder.add(content);
+    builder.finish();
+    for (const c10::Storage& storage : builder.storages()) detail::verify_storage(storage);
+    const PythonLayout layout(builder.graph(), *root, {.serialization_id = options.serialization_id});
+    const auto file = options.storage->create(path);
+    engine.write(*file, FilePlan(layout, builder.storages()).plan());
+    detail::commit(*file);
+  } catch (const c10::Error& error) {  // of a device that does not give its bytes
+    throw ValueError("cannot save '" + path + "': " + error.what_without_backtrace());
+  }
 }
 
 using ToValue = Value (*)(const std::shared_ptr<const detail::OpaqueContext>&, const detail::Object&);
@@ -144,7 +151,8 @@ Value load_part(const RandomAccessFile& file, IoEngine& engine, const std::strin
   const bool all_own = filter && restore.own_unless_plain(*context, value);
   if (some_own || all_own) value = make_value();
   if (filter) restore.restrict_to(value);
-  if (options.state != nullptr) value = detail::load_through(restore, *options.state, value.as<Dict>());
+  if (options.state != nullptr)
+    value = detail::load_through(restore, *options.state, value.as<Dict>(), options.convert_dtypes);
   return restore.own_rest(value);
 }
 
@@ -181,21 +189,11 @@ PythonCheckpointIO::~PythonCheckpointIO() = default;
 void PythonCheckpointIO::save_checkpoint(const Checkpoint& checkpoint, const std::string& path,
                                          const std::optional<Dict>& storage_options) {
   detail::refuse_storage_options(storage_options, typeid(*this));
-  save_value(checkpoint, path);
+  save(checkpoint, options_, *engine_, path);
 }
 
 void PythonCheckpointIO::save_value(const Value& value, const std::string& path) {
-  try {
-    ObjectBuilder builder;
-    const detail::Object* root = builder.add(value);
-    builder.finish();
-    const PythonLayout layout(builder.graph(), *root, {.serialization_id = options_.serialization_id});
-    const auto file = options_.storage->create(path);
-    engine_->write(*file, FilePlan(layout, builder.storages()).plan());
-    detail::commit(*file);
-  } catch (const c10::Error& error) {  // of a device that does not give its bytes
-    throw ValueError("cannot save '" + path + "': " + error.what_without_backtrace());
-  }
+  save(value, options_, *engine_, path);
 }
 
 Value PythonCheckpointIO::load_value(const std::string& path, const LoadOptions& options) {

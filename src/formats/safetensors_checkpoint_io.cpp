@@ -12,6 +12,7 @@
 #include <new>
 #include <unordered_map>
 
+#include "ckptio/verify.h"
 #include "codec/archive.h"
 #include "codec/json_text.h"
 #include "codec/safetensors_file.h"
@@ -82,6 +83,7 @@ struct Draft {
 // True if a reader who knows the library's convention alone finds the tensors' other names, and no more.
 bool tells_aliases(const std::map<std::string, std::string>& metadata, const std::vector<NamedTensor>& tensors,
                    const TensorSharing& sharing) {
+  if (metadata.empty() && sharing.kept.size() == tensors.size()) return true;  // there are no other names
   std::map<std::string, std::string> expected;
   std::unordered_map<std::string_view, bool> is_kept;
   for (std::size_t i = 0; i < tensors.size(); ++i) {
@@ -100,10 +102,11 @@ bool tells_aliases(const std::map<std::string, std::string>& metadata, const std
 
 Draft make_draft(const Checkpoint& checkpoint, const std::string& path, const SafetensorsCheckpointIOOptions& options) {
   Problems problems;
-  const detail::StructureDraft structure(checkpoint, options.plain_values, problems);
+  detail::StructureDraft structure(checkpoint, options.plain_values, problems);
   const std::vector<NamedTensor>& tensors = structure.tensors();
   const TensorSharing sharing = detail::find_sharing(tensors, problems);
   problems.raise(path);
+  for (const std::size_t index : sharing.kept) verify(tensors[index].tensor);
   std::map<std::string, std::string> metadata = options.metadata;
   for (std::size_t i = 0; i < tensors.size(); ++i) {  // the user's own entries stay
     if (sharing.views[i].name != tensors[i].name) metadata.emplace(tensors[i].name, sharing.views[i].name);
@@ -114,15 +117,18 @@ Draft make_draft(const Checkpoint& checkpoint, const std::string& path, const Sa
   if (!is_plain) {
     draft.metadata->emplace_back(detail::kStructureKey, naming(path, [&] { return structure.text(sharing.views); }));
   }
-  for (const std::size_t index : sharing.kept) draft.tensors.push_back(tensors[index]);
+  std::vector<NamedTensor> all = structure.take_tensors();
+  draft.tensors.reserve(sharing.kept.size());
+  for (const std::size_t index : sharing.kept) draft.tensors.push_back(std::move(all[index]));
   return draft;
 }
 
-void write(const Draft& draft, StorageBackend& storage, detail::IoEngine& engine, const std::string& path) {
+void write(Draft draft, StorageBackend& storage, detail::IoEngine& engine, const std::string& path) {
   std::vector<detail::SafetensorsTensor> described;
-  for (const NamedTensor& tensor : draft.tensors) {
+  described.reserve(draft.tensors.size());
+  for (NamedTensor& tensor : draft.tensors) {
     described.push_back(
-        {tensor.name, static_cast<detail::DType>(tensor.tensor.scalar_type()), tensor.tensor.sizes().vec()});
+        {std::move(tensor.name), static_cast<detail::DType>(tensor.tensor.scalar_type()), tensor.tensor.sizes().vec()});
   }
   const auto layout = naming(path, [&] { return detail::lay_out_safetensors(described, draft.metadata); });
   detail::WritePlan plan;
@@ -130,11 +136,11 @@ void write(const Draft& draft, StorageBackend& storage, detail::IoEngine& engine
   plan.records.push_back({.data_offset = 0, .n_bytes = layout.head.size(), .data = layout.head.data()});
   plan.records.back().end_offset = layout.head.size();
   for (const std::size_t index : layout.order) {
-    detail::WriteRecord record;
+    const std::uint64_t offset = plan.records.back().end_offset;
+    detail::WriteRecord& record = plan.records.emplace_back();
     detail::set_data(record, draft.tensors[index].tensor);
-    record.begin_offset = record.data_offset = plan.records.back().end_offset;
-    record.end_offset = record.data_offset + record.n_bytes;
-    plan.records.push_back(std::move(record));
+    record.begin_offset = record.data_offset = offset;
+    record.end_offset = offset + record.n_bytes;
   }
   plan.file_size = plan.records.back().end_offset;
   const auto file = storage.create(path);
@@ -302,7 +308,7 @@ std::optional<Checkpoint> SafetensorsCheckpointIO::load_checkpoint(const std::st
     Value checkpoint = make_checkpoint(archive, restore.storages(), path);
     if (options.filter) detail::filter_tensors(checkpoint, options.filter);
     if (options.state != nullptr) {
-      checkpoint = detail::load_through(restore, *options.state, checkpoint.as<Dict>());
+      checkpoint = detail::load_through(restore, *options.state, checkpoint.as<Dict>(), options.convert_dtypes);
       if (checkpoint.as<Dict>().empty()) return std::nullopt;
     }
     return std::move(restore.own_rest(checkpoint).mutable_as<Dict>());

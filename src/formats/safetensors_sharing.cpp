@@ -50,7 +50,7 @@ class Finder {
       auto next = group + 1;
       for (; next != spans.end() && next->device == group->device && next->begin < end; ++next)
         end = std::max(end, next->end);
-      add_group({group, next}, end);
+      next - group == 1 ? keep(group->index) : add_group({group, next}, end);
       group = next;
     }
     std::sort(sharing_.kept.begin(), sharing_.kept.end());

@@ -60,6 +60,7 @@ class StructureDraft {
 
   // In the order of the tree; all of kinds and dtypes that the format has, or else told to `problems`.
   const std::vector<NamedTensor>& tensors() const { return tensors_; }
+  std::vector<NamedTensor> take_tensors() { return std::move(tensors_); }
   // True for a Dict of tensors whose names are its keys: it needs no text.
   bool is_flat() const { return is_flat_; }
   // `views`: for each of tensors(). ValueError for more values than read_structure takes.

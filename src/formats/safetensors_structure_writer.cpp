@@ -4,8 +4,9 @@
 #include <ATen/ATen.h>
 
 #include <cmath>
-#include <unordered_set>
+#include <functional>
 
+#include "codec/flat_index.h"
 #include "codec/json_text.h"
 #include "codec/safetensors_file.h"
 #include "codec/zip_directory.h"
@@ -34,6 +35,12 @@ std::string float_text(double value) {
   return tagged("$float", std::isnan(value) ? "\"nan\"" : value > 0 ? "\"inf\"" : "\"-inf\"");
 }
 
+void append_tagged(std::string& out, std::string_view tag, std::string_view text) {
+  out.append("{\"").append(tag).append("\":");
+  append_json_quoted(out, text);
+  out += '}';
+}
+
 template <class Numbers>
 std::string list_text(const Numbers& numbers) {
   std::string text;
@@ -41,9 +48,9 @@ std::string list_text(const Numbers& numbers) {
   return "[" + text + "]";
 }
 
-std::string view_text(const ViewOf& view) {
-  if (view.is_same) return tagged("$tensor", json_quote(view.name));
-  return tagged("$view", "[" + json_quote(view.name) + "," + json_quote(dtype_name(view.dtype)) + "," +
+void append_view(std::string& out, const ViewOf& view) {
+  if (view.is_same) return append_tagged(out, "$tensor", view.name);
+  out += tagged("$view", "[" + json_quote(view.name) + "," + json_quote(dtype_name(view.dtype)) + "," +
                              std::to_string(view.offset) + "," + list_text(view.sizes) + "," + list_text(view.strides) +
                              "]");
 }
@@ -94,9 +101,7 @@ void Problems::raise(const std::string& path) const {
 class StructureDraft::Writer {
  public:
   Writer(StructureDraft& draft, PlainValues plain_values, Problems& problems)
-      : draft_(draft), plain_values_(plain_values), problems_(problems) {
-    names_.insert("__metadata__");
-  }
+      : draft_(draft), plain_values_(plain_values), problems_(problems) {}
 
   void write(const Checkpoint& checkpoint) {
     text_ = "{\"version\":" + std::to_string(kStructureVersion) + ",\"checkpoint\":";
@@ -153,7 +158,7 @@ class StructureDraft::Writer {
 
   void string(const std::string& text, const Value& value) {
     try {
-      text_ += json_quote(text);
+      append_json_quoted(text_, text);
     } catch (const ValueError&) {
       problems_.of_value.push_back(value.path() + " (text that is not UTF-8)");
     }
@@ -168,7 +173,7 @@ class StructureDraft::Writer {
     }
     if (const std::string why = why_not(tensor); !why.empty()) return refuse(value, why);
     std::string name = wanted_name;
-    for (int number = 2; !names_.insert(name).second; ++number) name = wanted_name + "#" + std::to_string(number);
+    for (int number = 2; !take(name); ++number) name = wanted_name + "#" + std::to_string(number);
     draft_.is_flat_ = draft_.is_flat_ && name == wanted_name;
     draft_.pieces_.push_back(std::move(text_));
     text_.clear();
@@ -251,6 +256,7 @@ class StructureDraft::Writer {
     item(key, "");
     plain_values_ = plain_values;
     std::swap(problems, problems_);
+    if (problems.of_type.empty() && problems.of_value.empty()) return;
     const std::string place = value == nullptr ? "checkpoint" : value->path();
     const std::string text = place + " (its key " + quote_name(to_string(key)) + ")";
     if (!problems.of_type.empty()) problems_.of_type.push_back(text);
@@ -275,14 +281,25 @@ class StructureDraft::Writer {
     problems_.of_type.push_back(value.path() + " (" + why + ")");
   }
 
+  // False if the name is not free. Otherwise it is that of the next tensor.
+  bool take(const std::string& name) {
+    if (name == "__metadata__") return false;
+    const auto number = static_cast<std::uint32_t>(draft_.tensors_.size());
+    return number == names_.find_or_add(std::hash<std::string>{}(name), number,
+                                        [&](std::uint32_t i) { return draft_.tensors_[i].name == name; });
+  }
+
   static std::string child_name(const std::string& name, const std::string& key) {
-    return name.empty() ? key : name + "." + key;
+    if (name.empty()) return key;
+    std::string child;
+    child.reserve(name.size() + 1 + key.size());
+    return child.append(name).append(".").append(key);
   }
 
   StructureDraft& draft_;
   PlainValues plain_values_;
   Problems& problems_;
-  std::unordered_set<std::string> names_;
+  FlatIndex names_;  // into draft_.tensors_
   std::string text_;
   std::size_t depth_ = 0;
 };
@@ -293,8 +310,11 @@ StructureDraft::StructureDraft(const Checkpoint& checkpoint, PlainValues plain_v
 
 std::string StructureDraft::text(const std::vector<ViewOf>& views) const {
   std::string text = pieces_.front();
-  for (std::size_t i = 0; i < views.size(); ++i) text += view_text(views[i]) + pieces_[i + 1];
-  if (count_values(text) > kMaxStructureValues) {
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    append_view(text, views[i]);
+    text += pieces_[i + 1];
+  }
+  if (text.size() > kMaxStructureValues && count_values(text) > kMaxStructureValues) {
     throw ValueError("more values beside the tensors than a safetensors file's metadata should hold (" +
                      std::to_string(kMaxStructureValues) + ")");
   }

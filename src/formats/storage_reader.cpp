@@ -48,17 +48,29 @@ c10::intrusive_ptr<Mapping> make_mapping(std::shared_ptr<void> mapped) {
   return mapped ? c10::make_intrusive<Mapping>(std::move(mapped)) : c10::intrusive_ptr<Mapping>();
 }
 
-std::optional<c10::Storage> StorageReader::map(std::size_t index, const c10::intrusive_ptr<Mapping>& mapping) const {
+std::optional<c10::Storage> StorageReader::map(std::size_t index, const c10::intrusive_ptr<Mapping>& mapping,
+                                               const std::shared_ptr<const UncheckedFile>& unchecked) const {
   const StorageRecord& record = archive_.storages()[index];
   const bool can_map = mapping && is_plain(record) && record.n_bytes > 0 &&
                        record.data_offset % alignment_of(archive_.graph().storages[index]) == 0;
   if (!can_map) return std::nullopt;
+  if (unchecked && record.crc) {
+    return detail::make_storage({mapping->mapped, unchecked, std::string(archive_.storage_name(index)),
+                                 record.data_offset, record.n_bytes, *record.crc});
+  }
   char* const begin = static_cast<char*>(mapping->mapped.get());
   Mapping* const owner = c10::intrusive_ptr<Mapping>(mapping).release();
   at::DataPtr data(
       begin + record.data_offset, owner,
       [](void* pointer) { c10::intrusive_ptr<Mapping>::reclaim(static_cast<Mapping*>(pointer)); }, c10::kCPU);
   return c10::Storage(c10::Storage::use_byte_size_t(), static_cast<std::size_t>(record.n_bytes), std::move(data));
+}
+
+std::shared_ptr<const UncheckedFile> StorageReader::map_unchecked(const LoadOptions& options) const {
+  if (!options.mmap || !verify_ || options.verify_mapped != VerifyMapped::on_use) return nullptr;
+  const std::shared_ptr<void> contents = file_.map();
+  if (!contents) return nullptr;
+  return std::make_shared<const UncheckedFile>(UncheckedFile{archive_.source().name, contents});
 }
 
 c10::Storage StorageReader::read(std::size_t index) const {
@@ -77,19 +89,20 @@ c10::Storage StorageReader::read(std::size_t index) const {
 std::vector<c10::Storage> StorageReader::read_all(const LoadOptions& options) const {
   const std::vector<StorageRecord>& records = archive_.storages();
   const auto mapping = make_mapping(options.mmap ? file_.map() : nullptr);
+  const auto unchecked = map_unchecked(options);
   std::vector<c10::Storage> storages(records.size());
   StorageMaker maker;
   std::vector<StorageRange> ranges;
   ranges.reserve(records.size());
-  std::vector<std::size_t> to_check;
+  std::vector<std::size_t> are_mapped;
   for (std::size_t i = 0; i < records.size(); ++i) {
     const std::string& location = archive_.graph().storages[i].location;
     const auto device = options.map_location.device_for(location);
     if (device && device->is_meta()) {
       storages[i] = make_meta_storage(records[i]);
-    } else if (auto storage = map(i, mapping)) {
+    } else if (auto storage = map(i, mapping, unchecked)) {
       storages[i] = *std::move(storage);
-      to_check.push_back(i);
+      are_mapped.push_back(i);
     } else if (device && device->is_cpu() && is_plain(records[i])) {
       storages[i] = make_storage(archive_, i, maker);
       ranges.push_back({i, 0, records[i].n_bytes, storages[i].mutable_data()});
@@ -98,8 +111,8 @@ std::vector<c10::Storage> StorageReader::read_all(const LoadOptions& options) co
     }
   }
   run(ranges, verify_);
-  if (verify_) check(to_check);
-  for (const std::size_t i : to_check) {
+  if (verify_ && !unchecked) check(are_mapped);
+  for (const std::size_t i : are_mapped) {
     storages[i] = options.map_location.map(storages[i], archive_.graph().storages[i].location);
   }
   return storages;

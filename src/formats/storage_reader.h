@@ -20,6 +20,7 @@
 #include "ckptio/storage/storage_backend.h"
 #include "codec/archive.h"
 #include "engine/io_engine.h"
+#include "value/mapped_record.h"
 
 namespace ckptio::detail {
 
@@ -56,8 +57,13 @@ class StorageReader {
   // Also the errors of MapLocation::map.
   std::vector<c10::Storage> read_all(const LoadOptions& options) const;
 
-  // One as it stands in `mapping`, which may be null; nullopt where that cannot be.
-  std::optional<c10::Storage> map(std::size_t index, const c10::intrusive_ptr<Mapping>& mapping) const;
+  // One as it stands in `mapping`, which may be null; nullopt where that cannot be. With `unchecked` it is checked when
+  // it is used, else by whoever asked.
+  std::optional<c10::Storage> map(std::size_t index, const c10::intrusive_ptr<Mapping>& mapping,
+                                  const std::shared_ptr<const UncheckedFile>& unchecked = nullptr) const;
+
+  // For map(), where options ask for mapped storages that are checked on use; else null.
+  std::shared_ptr<const UncheckedFile> map_unchecked(const LoadOptions& options) const;
 
   // Compares the contents of these with their CRCs; needs a few MB of memory. Requires, as below: map() gave them.
   void check(const std::vector<std::size_t>& indices) const;

@@ -98,16 +98,16 @@ void require_memory(const c10::Storage& storage) {
 }
 
 void set_data(WriteRecord& record, const at::Tensor& tensor) {
-  at::Tensor plain = tensor.detach();
-  const bool is_lazy = plain.is_conj() || plain.is_neg();
-  record.n_bytes = static_cast<std::uint64_t>(plain.numel()) * plain.element_size();
+  const bool is_lazy = tensor.is_conj() || tensor.is_neg();
+  record.n_bytes = static_cast<std::uint64_t>(tensor.numel()) * tensor.element_size();
   if (record.n_bytes == 0) return;
   require_memory(tensor.storage());
   wait_for(tensor.device());
-  if (plain.is_cpu() && plain.is_contiguous() && !is_lazy) {
-    record.data = plain.const_data_ptr();
+  if (tensor.is_cpu() && tensor.is_contiguous() && !is_lazy) {
+    record.data = tensor.const_data_ptr();
     return;
   }
+  at::Tensor plain = tensor.detach();
   if (!is_lazy) plain = as_integers(plain);
   record.fill = [plain](std::uint64_t begin, void* destination, std::size_t n_bytes) {
     copy_bytes(plain, begin, static_cast<unsigned char*>(destination), n_bytes);

@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "ckptio/formats/torch_checkpoint_io.h"
+#include "ckptio/verify.h"
 #include "formats/torch_archive.h"
 #include "value/ivalue.h"
 #include "value/tensor_storage.h"
@@ -95,6 +96,7 @@ torch::serialize::InputArchive& operator>>(torch::serialize::InputArchive& archi
 }  // namespace detail
 
 torch::serialize::OutputArchive& operator<<(torch::serialize::OutputArchive& archive, const Checkpoint& checkpoint) {
+  verify(checkpoint);
   TensorEncoder encoder;
   const detail::EncodedValue encoded =
       detail::to_ivalue(Value(checkpoint), [&encoder](const at::Tensor& t) { return encoder(t); });

@@ -20,19 +20,8 @@ bool is_plain(const ObjectTensor& tensor) {
 
 }  // namespace
 
+// The kinds of which there are many come first.
 Object* ObjectBuilder::add(const Value& value) {
-  if (value.is_null()) return graph_.make(ObjectNone{});
-  if (const auto* held = value.get_if<bool>()) return graph_.make(*held);
-  if (const auto* held = value.get_if<std::int64_t>()) return graph_.make(*held);
-  if (const auto* held = value.get_if<double>()) return graph_.make(*held);
-  if (const auto* held = value.get_if<std::complex<double>>()) return graph_.make(*held);
-  if (const auto* held = value.get_if<std::string>()) return graph_.make(ObjectString{*held});
-  if (const auto* held = value.get_if<Bytes>()) return graph_.make(ObjectBytes{to_string(*held)});
-  if (const auto* held = value.get_if<ByteArray>()) return graph_.make(ObjectByteArray{to_string(*held)});
-  if (const auto* held = value.get_if<BigInt>()) return graph_.make(ObjectBigInt{to_string(held->twos_complement())});
-  if (const auto* held = value.get_if<Opaque>()) {
-    return copy(*OpaqueAccess::context(*held), *OpaqueAccess::object(*held));
-  }
   if (const auto* held = value.get_if<at::Tensor>()) {
     try {
       return add_tensor(*held);
@@ -42,13 +31,37 @@ Object* ObjectBuilder::add(const Value& value) {
       throw TypeError(value.path() + ": " + error.what());
     }
   }
-  if (Object* object = add_torch_type(value)) return object;
+  if (Object* object = add_leaf(value)) return object;
   if (++depth_ > kMaxDepth) {
     throw ValueError(value.path() + ": containers are nested deeper than " + std::to_string(kMaxDepth));
   }
   Object* object = add_container(value);
   --depth_;
   return object;
+}
+
+Object* ObjectBuilder::add(const Dict& dict) {
+  ++depth_;
+  Object* object = add_dict(dict);
+  --depth_;
+  return object;
+}
+
+// Null for a container.
+Object* ObjectBuilder::add_leaf(const Value& value) {
+  if (const auto* held = value.get_if<std::string>()) return graph_.make(ObjectString{*held});
+  if (value.is_null()) return graph_.make(ObjectNone{});
+  if (const auto* held = value.get_if<bool>()) return graph_.make(*held);
+  if (const auto* held = value.get_if<std::int64_t>()) return graph_.make(*held);
+  if (const auto* held = value.get_if<double>()) return graph_.make(*held);
+  if (const auto* held = value.get_if<std::complex<double>>()) return graph_.make(*held);
+  if (const auto* held = value.get_if<Bytes>()) return graph_.make(ObjectBytes{to_string(*held)});
+  if (const auto* held = value.get_if<ByteArray>()) return graph_.make(ObjectByteArray{to_string(*held)});
+  if (const auto* held = value.get_if<BigInt>()) return graph_.make(ObjectBigInt{to_string(held->twos_complement())});
+  if (const auto* held = value.get_if<Opaque>()) {
+    return copy(*OpaqueAccess::context(*held), *OpaqueAccess::object(*held));
+  }
+  return add_torch_type(value);
 }
 
 Object* ObjectBuilder::add_container(const Value& value) {
@@ -98,38 +111,46 @@ Object* ObjectBuilder::add_torch_type(const Value& value) {
 
 Object* ObjectBuilder::add_tensor(const at::Tensor& tensor) {
   if (!tensor.defined()) return graph_.make(ObjectNone{});
-  const auto known = tensors_.find(tensor.unsafeGetTensorImpl());
-  if (known != tensors_.end()) return known->second;
-  Object* object = graph_.make(describe_tensor(
-      tensor, [this](const c10::Storage& storage, DType dtype) { return add_storage(storage, dtype); },
+  const c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
+  const auto number = static_cast<std::uint32_t>(tensors_.size());
+  const std::uint32_t known = tensor_numbers_.find_or_add(FlatIndex::hash(impl), number,
+                                                          [&](std::uint32_t i) { return tensors_[i].first == impl; });
+  if (known != number) return tensors_[known].second;
+  Object* object = graph_.make(ObjectTensor{});
+  tensors_.emplace_back(impl, object);
+  ObjectTensor& description = *object->get<ObjectTensor>();
+  describe_tensor(
+      tensor, description, [this](const c10::Storage& storage, DType dtype) { return add_storage(storage, dtype); },
       [this](const at::Tensor& part) {
         kept_.push_back(part);
         return add_tensor(part);
-      }));
-  return tensors_[tensor.unsafeGetTensorImpl()] = object;
+      });
+  has_quantized_ = has_quantized_ || description.form == ObjectTensor::Form::quantized;
+  return object;
 }
 
 // Python's readers give a storage the type with which they meet it first, and tensors have it from their storage. So
 // one that is viewed as several types is written as untyped, of whose tensors each says its own.
 std::uint32_t ObjectBuilder::add_storage(const c10::Storage& storage, std::optional<DType> dtype) {
-  const auto [seen, is_new] =
-      storage_numbers_.try_emplace(storage.unsafeGetStorageImpl(), static_cast<std::uint32_t>(storages_.size()));
-  if (is_new) {
-    StorageInfo info;
-    info.key = std::to_string(storages_.size());
-    info.location = storage.device().str();
+  const c10::StorageImpl* impl = storage.unsafeGetStorageImpl();
+  const auto number = static_cast<std::uint32_t>(storages_.size());
+  const std::uint32_t known = storage_numbers_.find_or_add(
+      FlatIndex::hash(impl), number, [&](std::uint32_t i) { return storages_[i].unsafeGetStorageImpl() == impl; });
+  if (known == number) {
+    StorageInfo& info = graph_.storages.emplace_back();
+    info.key = std::to_string(number);
+    info.location = storage.device().is_cpu() ? "cpu" : storage.device().str();
     info.n_bytes = storage.nbytes();
     info.untyped = !dtype || dtype_info(*dtype).storage_class.empty() || info.n_bytes % item_size(*dtype) != 0;
     info.dtype = info.untyped ? DType::uint8 : *dtype;
-    graph_.storages.push_back(std::move(info));
     storages_.push_back(storage);
   }
-  StorageInfo& info = graph_.storages[seen->second];
+  StorageInfo& info = graph_.storages[known];
   if (!info.untyped && dtype != info.dtype) {
     info.untyped = true;
     info.dtype = DType::uint8;
   }
-  return seen->second;
+  return known;
 }
 
 Object* ObjectBuilder::copy(const OpaqueContext& from, const Object& root) {
@@ -210,10 +231,12 @@ void ObjectBuilder::copy_tensor(const OpaqueContext& from, const ObjectTensor& t
   for (Object*& part : copied.parts) part = place_for(from, part);
   copied.attributes = place_for(from, tensor.attributes);
   copied.backward_hooks = place_for(from, tensor.backward_hooks);
+  has_quantized_ = has_quantized_ || tensor.form == ObjectTensor::Form::quantized;
   to.held = std::make_unique<ObjectTensor>(std::move(copied));
 }
 
 void ObjectBuilder::finish() const {
+  if (!has_quantized_) return;
   for (const Object& object : graph_.objects) {
     const auto* tensor = object.get<ObjectTensor>();
     if (tensor == nullptr || tensor->form != ObjectTensor::Form::quantized) continue;

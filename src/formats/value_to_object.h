@@ -10,9 +10,11 @@
 
 #include <optional>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "ckptio/value.h"
+#include "codec/flat_index.h"
 #include "codec/object.h"
 
 namespace ckptio::detail {
@@ -24,17 +26,19 @@ class ObjectBuilder {
   // TypeError for a tensor that has no form in a file; ValueError for one that Python's format cannot keep, for what
   // is nested deeper than kMaxDepth, and for a storage that is null.
   Object* add(const Value& value);
+  Object* add(const Dict& dict);
 
   ObjectGraph& graph() { return graph_; }
   // One for each of graph().storages: whose bytes are to be written. They stay alive with this object.
   std::vector<c10::Storage>& storages() { return storages_; }
   // Which object stands for which tensor.
-  const std::unordered_map<const c10::TensorImpl*, Object*>& tensors() const { return tensors_; }
+  const std::vector<std::pair<const c10::TensorImpl*, Object*>>& tensors() const { return tensors_; }
 
   // To be called after the last add(). ValueError where tensors contradict each other.
   void finish() const;
 
  private:
+  Object* add_leaf(const Value& value);
   Object* add_container(const Value& value);
   template <class Items>
   std::vector<Object*> add_items(const Items& items);
@@ -50,11 +54,13 @@ class ObjectBuilder {
 
   ObjectGraph graph_;
   std::vector<c10::Storage> storages_;
-  std::unordered_map<const c10::StorageImpl*, std::uint32_t> storage_numbers_;
-  std::unordered_map<const c10::TensorImpl*, Object*> tensors_;
+  FlatIndex storage_numbers_;  // by StorageImpl
+  std::vector<std::pair<const c10::TensorImpl*, Object*>> tensors_;
+  FlatIndex tensor_numbers_;      // into tensors_
   std::vector<at::Tensor> kept_;  // parts of tensors, alive until the end so that no address stands for two
   std::unordered_map<const Object*, Object*> copies_;
   std::vector<std::pair<const Object*, Object*>> to_copy_;  // made, but still without content
+  bool has_quantized_ = false;
   std::uint32_t depth_ = 0;
 };
 

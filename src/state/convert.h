@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "ckptio/value.h"
+#include "ckptio/verify.h"
 
 namespace ckptio::detail {
 
@@ -26,6 +27,7 @@ inline std::optional<double> read_double(const Value& value) {
   const at::Tensor* tensor = value.get_if<at::Tensor>();
   if (tensor == nullptr || !tensor->defined() || tensor->dim() != 0 || tensor->is_meta()) return std::nullopt;
   if (tensor->is_complex() || tensor->scalar_type() == at::kBool) return std::nullopt;
+  verify(*tensor);
   return tensor->item().toDouble();
 }
 

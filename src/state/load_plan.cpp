@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "ckptio/state.h"
+#include "ckptio/verify.h"
 #include "state/describe.h"
 #include "state/tensor_copier.h"
 
@@ -45,6 +46,7 @@ Dict clone_tensors(const Dict& dict) {
 Value clone_tensors(const Value& value) {
   if (value.is<at::Tensor>()) {
     const at::Tensor& tensor = value.as<at::Tensor>();
+    verify(tensor);
     return tensor.defined() ? tensor.detach().clone() : tensor;
   }
   if (value.is<List>()) return clone_items(value.as<List>());
@@ -122,6 +124,7 @@ void LoadPlan::run(const std::string& what) {
     if (copier != nullptr) {
       copier->check(copies);
     } else {
+      for (const TensorCopy& each : copies) verify(each.source);
       separate(copies);
     }
     run_attempts(attempts);

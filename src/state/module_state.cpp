@@ -10,6 +10,7 @@
 
 #include "ckptio/state.h"
 #include "hash/hash_table.h"
+#include "state/convert_dtypes.h"
 #include "state/describe.h"
 
 namespace ckptio {
@@ -38,7 +39,7 @@ std::vector<Named> collect(const torch::nn::Module& module) {
 }
 
 // Why `source` cannot be copied into `target`; empty where it can.
-std::string why_not(const at::Tensor& target, const Value& value) {
+std::string why_not(const at::Tensor& target, const Value& value, bool convert_dtypes) {
   const at::Tensor* source = value.get_if<at::Tensor>();
   if (source == nullptr) return "Tensor expected, found " + std::string(value.type_name());
   if (!source->defined()) return "Tensor expected, found an undefined one";
@@ -47,9 +48,8 @@ std::string why_not(const at::Tensor& target, const Value& value) {
   if (target.sizes() != source->sizes()) {
     why = "shape " + detail::shape_name(target.sizes()) + " expected, found " + detail::shape_name(source->sizes());
   }
-  if (target.scalar_type() != source->scalar_type()) {
-    why += std::string(why.empty() ? "" : "; ") + "dtype " + detail::dtype_name(target.scalar_type()) +
-           " expected, found " + detail::dtype_name(source->scalar_type());
+  if (const std::string dtype = detail::why_not_dtype(target, *source, convert_dtypes); !dtype.empty()) {
+    why += (why.empty() ? "" : "; ") + dtype;
   }
   if (!why.empty()) return why;
   if (source->is_meta() != target.is_meta()) {
@@ -100,7 +100,7 @@ void detail::plan_load(torch::nn::Module& module, const Dict& state, const std::
     if (value != nullptr) known.find_or_add(hash_of_place(value), value, is_it);
     if (value == nullptr) {
       one_sided.missing.push_back({join(prefix, name), describe(target)});
-    } else if (std::string why = why_not(target, *value); !why.empty()) {
+    } else if (std::string why = why_not(target, *value, plan.convert_dtypes); !why.empty()) {
       plan.mismatches.mismatched.push_back({join(prefix, name), std::move(why)});
     } else {
       const at::Tensor& source = value->as<at::Tensor>();

@@ -14,6 +14,7 @@
 
 #include "ckptio/state.h"
 #include "state/convert.h"
+#include "state/convert_dtypes.h"
 #include "state/describe.h"
 
 namespace ckptio {
@@ -105,12 +106,12 @@ struct StateKey {
 };
 
 bool can_take(const at::Tensor& live, const at::Tensor& tensor, const at::Tensor& param) {
-  return live.defined() && live.sizes() == tensor.sizes() && live.scalar_type() == tensor.scalar_type() &&
+  return live.defined() && live.sizes() == tensor.sizes() && live.scalar_type() == param.scalar_type() &&
          live.device() == param.device() && live.layout() == at::kStrided && !live.requires_grad() &&
          !live.is_inference() && live.is_non_overlapping_and_dense();
 }
 
-// Has the plan copy `value` into `to`, if it is a tensor of that shape and the parameter's dtype. `live`: the tensor
+// Has the plan copy `value` into `to`, if it is a tensor of that shape and its dtype will do. `live`: the tensor
 // that the optimizer has in its place, if any, whose memory is used again.
 Problem plan_tensor(const Value& value, at::IntArrayRef shape, const Place& place, const at::Tensor& live,
                     at::Tensor& to) {
@@ -120,10 +121,7 @@ Problem plan_tensor(const Value& value, at::IntArrayRef shape, const Place& plac
   if (tensor->sizes() != shape) {
     return "shape " + detail::shape_name(shape) + " expected, found " + detail::shape_name(tensor->sizes());
   }
-  if (tensor->scalar_type() != param.scalar_type()) {
-    return "dtype " + detail::dtype_name(param.scalar_type()) + " expected, found " +
-           detail::dtype_name(tensor->scalar_type());
-  }
+  if (std::string why = detail::why_not_dtype(param, *tensor, place.plan.convert_dtypes); !why.empty()) return why;
   if (tensor->is_meta() && !param.is_meta()) return "found on the meta device, without data";
   const at::Tensor source = tensor->detach();
   const auto options = param.options().requires_grad(false).layout(source.layout());

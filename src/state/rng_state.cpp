@@ -7,6 +7,7 @@
 
 #include <mutex>
 
+#include "ckptio/verify.h"
 #include "state/describe.h"
 
 namespace ckptio {
@@ -43,6 +44,7 @@ std::string why_not(const at::Generator& generator, const Value& value) {
       state->sizes() != current.sizes()) {
     return detail::describe(current) + " expected, found " + detail::describe(value);
   }
+  verify(*state);
   try {
     generator.clone().set_state(state->detach().cpu().contiguous());
   } catch (const c10::Error& error) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "ckptio/verify.h"
 #include "state/describe.h"
 #include "state/tensor_copier.h"
 
@@ -27,6 +28,7 @@ detail::StateEntry detail::make_dict_entry(std::function<Dict()> save,
           [plan_load = std::move(plan_load)](const Value& value, const std::string& name, LoadPlan& plan) {
             const Dict* state = as_dict(value, name, plan);
             if (state == nullptr) return;
+            if (plan.copier == nullptr) verify(*state);
             plan_load(plan.copier != nullptr ? plan.copier->own(*state) : *state, name, plan);
           }};
 }
@@ -105,16 +107,21 @@ Dict State::state_dict() const {
   return checkpoint;
 }
 
-Dict State::load_state_dict(const Dict& checkpoint, bool strict) { return load(checkpoint, strict, nullptr); }
-
-Dict detail::load_through(TensorCopier& copier, State& state, const Dict& checkpoint) {
-  return state.load(checkpoint, /*strict=*/true, &copier);
-}
-
-Dict State::load(const Dict& checkpoint, bool strict, detail::TensorCopier* copier) {
+Dict State::load_state_dict(const Dict& checkpoint, bool strict, bool convert_dtypes) {
   detail::LoadPlan plan;
   plan.strict = strict;
-  plan.copier = copier;
+  plan.convert_dtypes = convert_dtypes;
+  return load(checkpoint, plan);
+}
+
+Dict detail::load_through(TensorCopier& copier, State& state, const Dict& checkpoint, bool convert_dtypes) {
+  LoadPlan plan;
+  plan.convert_dtypes = convert_dtypes;
+  plan.copier = &copier;
+  return state.load(checkpoint, plan);
+}
+
+Dict State::load(const Dict& checkpoint, detail::LoadPlan& plan) {
   Dict rest;
   if (root_) {
     root_->plan_load(checkpoint, "", plan);
@@ -122,7 +129,7 @@ Dict State::load(const Dict& checkpoint, bool strict, detail::TensorCopier* copi
     for (const auto& [name, entry] : entries_) {
       if (const Value* value = checkpoint.find(name)) {
         entry.plan_load(*value, name, plan);
-      } else if (strict && !entry.may_be_absent) {
+      } else if (plan.strict && !entry.may_be_absent) {
         plan.mismatches.missing.push_back({name, ""});
       }
     }

@@ -24,6 +24,6 @@ class TensorCopier {
 };
 
 // State::load_state_dict, with tensors that `copier` knows.
-Dict load_through(TensorCopier& copier, State& state, const Dict& checkpoint);
+Dict load_through(TensorCopier& copier, State& state, const Dict& checkpoint, bool convert_dtypes);
 
 }  // namespace ckptio::detail

@@ -31,9 +31,12 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <mutex>
 #include <optional>
 
 #include "ckptio/error.h"
+#include "storage/cached_pages.h"
+#include "storage/direct_file.h"
 #include "storage/local_path.h"
 #include "storage/posix_file.h"
 #include "storage/temp_file.h"
@@ -41,6 +44,7 @@
 namespace ckptio {
 namespace {
 
+using detail::DirectFile;
 using detail::FileDescriptor;
 using detail::LocalPath;
 using detail::throw_io_error;
@@ -52,6 +56,10 @@ constexpr std::size_t kBufferBytes = std::size_t{1} << 20;
 // flush at the end then waits for the rest alone. 512 KiB are slower; so is to stay some of these behind the writers.
 constexpr std::uint64_t kFlushBytes = std::uint64_t{4} << 20;
 
+// Smaller files are written, and fewer bytes read, through the page cache: the disk's answer takes longer than a copy.
+constexpr std::uint64_t kLeastDirectFileBytes = std::uint64_t{4} << 20;
+constexpr std::size_t kLeastDirectReadBytes = std::size_t{128} << 10;
+
 [[noreturn]] void throw_short(const std::string& path, std::uint64_t offset, std::uint64_t n_bytes,
                               std::uint64_t n_found, std::uint64_t file_size) {
   throw IoError("cannot read '" + path + "': at byte " + std::to_string(offset) + " expected " +
@@ -61,11 +69,12 @@ constexpr std::uint64_t kFlushBytes = std::uint64_t{4} << 20;
 
 class LocalWritableFile final : public WritableFile {
  public:
-  LocalWritableFile(FileDescriptor folder_fd, detail::TempFile temp, LocalPath path, bool durable)
+  LocalWritableFile(FileDescriptor folder_fd, detail::TempFile temp, LocalPath path, const LocalStorageOptions& options)
       : folder_fd_(std::move(folder_fd)),
         temp_(std::move(temp)),
         path_(std::move(path)),
-        durable_(durable),
+        durable_(options.durable),
+        direct_io_(options.durable && options.direct_io),
         owner_(::getpid()) {}
 
   ~LocalWritableFile() override {
@@ -93,19 +102,16 @@ class LocalWritableFile final : public WritableFile {
   bool can_write_at() const override { return true; }
 
   void write_at(std::uint64_t offset, const void* data, std::size_t n_bytes) override {
-    require_usable(/*in_write_at=*/true);
-    if (appended_) throw_both_ways();
-    if (n_bytes == 0) return;
-    try {
-      detail::write_fully_at(temp_.fd.get(), offset, data, n_bytes, path_.text);
-    } catch (...) {
-      write_failed_ = true;  // the others go on: each tells the system's error, not that there was one
-      throw;
-    }
-    flush_behind(offset, offset + n_bytes);
-    std::uint64_t end = end_;
-    while (end < offset + n_bytes && !end_.compare_exchange_weak(end, offset + n_bytes)) {
-    }
+    write_range(offset, n_bytes, [&] { write_through_cache(offset, data, n_bytes); });
+  }
+
+  std::size_t direct_block_bytes() const override { return direct_.is_open() ? detail::kDirectBlockBytes : 0; }
+
+  void write_direct_at(std::uint64_t offset, const void* data, std::size_t n_bytes) override {
+    write_range(offset, n_bytes, [&] {
+      const std::size_t n_direct = direct_.write_at(offset, data, n_bytes, path_.text);
+      write_through_cache(offset + n_direct, static_cast<const char*>(data) + n_direct, n_bytes - n_direct);
+    });
   }
 
   void reserve(std::uint64_t n_bytes) override {
@@ -113,6 +119,9 @@ class LocalWritableFile final : public WritableFile {
     usable_ = false;
     detail::reserve_room(temp_.fd.get(), n_bytes, path_.text);
     reserved_ = n_bytes;
+    if (direct_io_ && n_bytes >= kLeastDirectFileBytes) direct_ = DirectFile::open(temp_.fd.get(), O_WRONLY);
+    // File systems let several threads write past the cache at once only where the file does not grow.
+    if (direct_.is_open() && ::ftruncate(temp_.fd.get(), static_cast<off_t>(n_bytes)) != 0) direct_ = DirectFile();
     usable_ = true;
   }
 
@@ -142,11 +151,34 @@ class LocalWritableFile final : public WritableFile {
     throw IoError("cannot write '" + path_.text + "': append() and write_at() of one file");
   }
 
+  template <class Write>
+  void write_range(std::uint64_t offset, std::size_t n_bytes, Write write) {
+    require_usable(/*in_write_at=*/true);
+    if (appended_) throw_both_ways();
+    if (n_bytes == 0) return;
+    try {
+      write();
+    } catch (...) {
+      write_failed_ = true;  // the others go on: each tells the system's error, not that there was one
+      throw;
+    }
+    std::uint64_t end = end_;
+    while (end < offset + n_bytes && !end_.compare_exchange_weak(end, offset + n_bytes)) {
+    }
+  }
+
+  void write_through_cache(std::uint64_t offset, const void* data, std::size_t n_bytes) {
+    detail::write_fully_at(temp_.fd.get(), offset, data, n_bytes, path_.text);
+    flush_behind(offset, offset + n_bytes);
+  }
+
   // Blocks behind the end would stay the file's for as long as it lives.
   void give_back_room() {
-    struct stat status {};
-    if (reserved_ == 0 || ::fstat(temp_.fd.get(), &status) != 0) return;
-    if (static_cast<std::uint64_t>(status.st_size) < reserved_) (void)!::ftruncate(temp_.fd.get(), status.st_size);
+    const std::uint64_t end = std::max<std::uint64_t>(end_, n_appended_);
+    if (end >= reserved_) return;
+    if (::ftruncate(temp_.fd.get(), static_cast<off_t>(end)) != 0 && direct_.is_open()) {
+      throw_io_error("write", path_.text, errno);  // it was made longer than what was written
+    }
   }
 
   void flush_buffer() {
@@ -170,7 +202,9 @@ class LocalWritableFile final : public WritableFile {
   detail::TempFile temp_;
   LocalPath path_;
   bool durable_;
+  bool direct_io_;
   pid_t owner_;
+  DirectFile direct_;
   std::atomic<bool> usable_{true};  // false during a call, and for good once one has thrown
   std::atomic<bool> write_failed_{false};
   std::atomic<std::uint64_t> end_{0};  // of what write_at() wrote
@@ -183,8 +217,8 @@ class LocalWritableFile final : public WritableFile {
 
 class LocalRandomAccessFile final : public RandomAccessFile {
  public:
-  LocalRandomAccessFile(FileDescriptor fd, std::string path, std::uint64_t size)
-      : fd_(std::move(fd)), path_(std::move(path)), size_(size) {}
+  LocalRandomAccessFile(FileDescriptor fd, std::string path, std::uint64_t size, bool direct_io)
+      : fd_(std::move(fd)), path_(std::move(path)), size_(size), direct_io_(direct_io) {}
 
   std::uint64_t size() const override { return size_; }
 
@@ -194,6 +228,22 @@ class LocalRandomAccessFile final : public RandomAccessFile {
     }
     const std::size_t n_read = detail::read_fully(fd_.get(), offset, destination, n_bytes, path_);
     if (n_read < n_bytes) throw_short(path_, offset, n_bytes, n_read, offset + n_read);
+  }
+
+  // Of bytes that are in the page cache, nothing is faster than a copy.
+  std::size_t direct_block_bytes(std::uint64_t offset, std::size_t n_bytes) const override {
+    if (!direct_io_ || n_bytes < kLeastDirectReadBytes || offset > size_ || n_bytes > size_ - offset) return 0;
+    std::call_once(direct_once_, [this] {
+      cached_ = detail::CachedPages::of(fd_.get(), size_);
+      if (cached_) direct_ = DirectFile::open(fd_.get(), O_RDONLY);
+    });
+    return direct_.is_open() && !cached_->are_mostly_there(offset, n_bytes) ? detail::kDirectBlockBytes : 0;
+  }
+
+  void read_direct_at(std::uint64_t offset, void* destination, std::size_t n_bytes) const override {
+    const auto n_here = static_cast<std::size_t>(std::min<std::uint64_t>(n_bytes, size_ - std::min(offset, size_)));
+    const std::size_t n_direct = direct_.read_at(offset, destination, n_bytes, path_);
+    if (n_direct < n_here) read_at(offset + n_direct, static_cast<char*>(destination) + n_direct, n_here - n_direct);
   }
 
   // Null where there is nothing to map, or the file system cannot.
@@ -209,6 +259,10 @@ class LocalRandomAccessFile final : public RandomAccessFile {
   FileDescriptor fd_;
   std::string path_;
   std::uint64_t size_;
+  bool direct_io_;
+  mutable std::once_flag direct_once_;  // of what follows
+  mutable std::optional<detail::CachedPages> cached_;
+  mutable DirectFile direct_;
 };
 
 // Refuses a target that is no plain file. Returns the permissions of the regular file that will be replaced.
@@ -246,7 +300,7 @@ std::unique_ptr<WritableFile> LocalStorage::create(const std::string& path) {
   detail::TempFile temp = detail::create_temp_file(folder_fd.get(), local.name, old_mode.value_or(0666), local.text);
   // Beyond what the umask left. File systems without permissions refuse, and have none to keep.
   if (old_mode) (void)::fchmod(temp.fd.get(), *old_mode);
-  return std::make_unique<LocalWritableFile>(std::move(folder_fd), std::move(temp), std::move(local), options_.durable);
+  return std::make_unique<LocalWritableFile>(std::move(folder_fd), std::move(temp), std::move(local), options_);
 }
 
 std::unique_ptr<RandomAccessFile> LocalStorage::open(const std::string& path) const {
@@ -262,7 +316,8 @@ std::unique_ptr<RandomAccessFile> LocalStorage::open(const std::string& path) co
   if (::fstat(fd.get(), &status) != 0) throw_io_error("open", local.text, errno);
   if (S_ISDIR(status.st_mode)) throw IoError("cannot open '" + local.text + "': is a folder", EISDIR);
   if (!S_ISREG(status.st_mode)) throw IoError("cannot open '" + local.text + "': is not a regular file", EINVAL);
-  return std::make_unique<LocalRandomAccessFile>(std::move(fd), local.text, static_cast<std::uint64_t>(status.st_size));
+  return std::make_unique<LocalRandomAccessFile>(std::move(fd), local.text, static_cast<std::uint64_t>(status.st_size),
+                                                 options_.direct_io);
 }
 
 bool LocalStorage::exists(const std::string& path) const {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "ckptio/verify.h"
 #include "ckptio/version.h"
 #include "trainer/find_checkpoint.h"
 #include "trainer/lightning_loops.h"
@@ -69,6 +70,7 @@ void leave_ended_epoch(Run& run) {
 
 Dict copy_weights(const torch::nn::Module& module) {
   Dict weights = state_dict(module);
+  verify(weights);
   for (auto& [name, weight] : weights) weight = weight.as<at::Tensor>().clone();
   return weights;
 }

@@ -5,6 +5,7 @@
 
 #include <unordered_set>
 
+#include "value/mapped_record.h"
 #include "value/replace_storages.h"
 #include "value/tensor_storage.h"
 
@@ -42,6 +43,7 @@ void copy_unstable_tensors(const Run& run, Checkpoint& checkpoint) {
       value,
       [&](const c10::Storage& storage) {
         if (stable.contains(storage.unsafeGetStorageImpl())) return storage;
+        verify_storage(storage);
         return bytes_of(storage).clone().storage();
       },
       [](const at::Tensor& tensor) { return tensor.clone(); });

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "ckptio/value.h"
+#include "ckptio/verify.h"
 #include "value/tensor_storage.h"
 
 namespace ckptio {
@@ -83,8 +84,10 @@ bool equal_tensors(const at::Tensor& a, const at::Tensor& b) {
   if (!a.defined() || !b.defined()) return a.defined() == b.defined();
   if (a.is_same(b)) return true;
   if (a.scalar_type() != b.scalar_type() || a.is_nested() != b.is_nested()) return false;
-  if (a.is_nested()) return equal_nested(a, b);
+  if (a.is_nested()) return equal_nested(a, b);  // of its items, which come here
   if (a.layout() != b.layout() || a.sizes() != b.sizes()) return false;
+  verify(a);
+  verify(b);
   if (a.layout() != c10::kStrided) return equal_sparse(a, b);
   return a.is_quantized() ? equal_quantized(a, b) : equal_dense(a, b);
 }
@@ -94,8 +97,10 @@ bool equal_tensors(const at::Tensor& a, const at::Tensor& b) {
 bool operator==(const TypedStorage& a, const TypedStorage& b) {
   if (a.dtype != b.dtype || static_cast<bool>(a.storage) != static_cast<bool>(b.storage)) return false;
   if (!a.storage || a.storage.unsafeGetStorageImpl() == b.storage.unsafeGetStorageImpl()) return true;
-  return a.storage.nbytes() == b.storage.nbytes() &&
-         equal_dense(detail::bytes_of(a.storage), detail::bytes_of(b.storage));
+  if (a.storage.nbytes() != b.storage.nbytes()) return false;
+  verify(detail::bytes_of(a.storage));
+  verify(detail::bytes_of(b.storage));
+  return equal_dense(detail::bytes_of(a.storage), detail::bytes_of(b.storage));
 }
 
 bool Value::equals(const Value& other) const {

@@ -3,37 +3,33 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
 
 #include "raw_io.h"
+#include "resident_memory.h"
 
 namespace ckptio::bench {
 
 namespace {
 
-void reset_peak_rss() { std::ofstream("/proc/self/clear_refs") << 5; }
-
-std::uint64_t peak_rss() {
-  std::ifstream status("/proc/self/status");
-  for (std::string word; status >> word;) {
-    if (word != "VmHWM:") continue;
-    std::uint64_t kib = 0;
-    status >> kib;
-    return kib << 10;
-  }
-  return 0;
-}
-
-double run_once(const Contender& contender, std::uint64_t settle_bytes, std::uint64_t& peak) {
+double run_once(const Contender& contender, std::uint64_t settle_bytes) {
   if (settle_bytes > 0) Memory{settle_bytes};
   if (contender.before) contender.before();
-  reset_peak_rss();
-  const auto begin = std::chrono::steady_clock::now();
-  contender.run();
-  const std::chrono::duration<double> time = std::chrono::steady_clock::now() - begin;
-  peak = std::max(peak, peak_rss());
+  const double seconds = contender.run();
   if (contender.after) contender.after();
-  return time.count();
+  return seconds;
+}
+
+// In a run of its own, because memory that was given back makes it slower.
+std::uint64_t peak_growth(const Contender& contender, const ResidentMemory& begin) {
+  if (contender.before) contender.before();
+  release_free_memory();
+  reset_peak_resident();
+  const ResidentMemory now = resident_memory();
+  contender.run();
+  if (contender.after) contender.after();
+  const std::uint64_t there = begin.n_bytes - begin.n_file_bytes + now.n_file_bytes;
+  const std::uint64_t peak = peak_resident_bytes();
+  return peak > there ? peak - there : 0;
 }
 
 double median(std::vector<double> times) {
@@ -44,21 +40,28 @@ double median(std::vector<double> times) {
 
 }  // namespace
 
-std::vector<Timing> time_all(const std::vector<Contender>& contenders, int n_repeats, std::uint64_t settle_bytes) {
-  std::vector<Timing> timings(contenders.size());
+double seconds_of(const std::function<void()>& run) {
+  const auto begin = std::chrono::steady_clock::now();
+  run();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+Outcome hold(const std::vector<Contender>& contenders, const ContestOptions& options) {
+  release_free_memory();
+  const ResidentMemory begin = resident_memory();
+  for (const Contender& contender : contenders) run_once(contender, options.settle_bytes);
   std::vector<std::vector<double>> times(contenders.size());
-  for (const Contender& contender : contenders) {
-    std::uint64_t ignored = 0;
-    run_once(contender, settle_bytes, ignored);
-  }
-  for (int round = 0; round < n_repeats; ++round) {
+  for (int round = 0; round < options.n_repeats; ++round) {
+    if (options.before_round) options.before_round();
     for (std::size_t i = 0; i < contenders.size(); ++i) {
       const std::size_t which = (i + static_cast<std::size_t>(round)) % contenders.size();
-      times[which].push_back(run_once(contenders[which], settle_bytes, timings[which].peak_rss_bytes));
+      times[which].push_back(run_once(contenders[which], options.settle_bytes));
     }
   }
-  for (std::size_t i = 0; i < contenders.size(); ++i) timings[i].median_s = median(times[i]);
-  return timings;
+  Outcome outcome;
+  for (const std::vector<double>& of_one : times) outcome.median_s.push_back(median(of_one));
+  outcome.peak_growth_bytes = peak_growth(contenders.front(), begin);
+  return outcome;
 }
 
 }  // namespace ckptio::bench

@@ -9,22 +9,32 @@
 
 namespace ckptio::bench {
 
+double seconds_of(const std::function<void()>& run);
+
 // What is timed, and what goes before and after it outside the clock. Either may be empty.
 struct Contender {
   std::string name;
-  std::function<void()> run;
+  std::function<double()> run;  // returns the seconds that count
   std::function<void()> before{};
   std::function<void()> after{};
 };
 
-struct Timing {
-  double median_s = 0;
-  std::uint64_t peak_rss_bytes = 0;  // the most during all its runs, whatever the process holds; 0 where unknown
+struct ContestOptions {
+  int n_repeats = 5;
+  // So much memory is touched and freed before each run: on a virtual machine whose host takes free pages back, the
+  // first to use them again would pay for that.
+  std::uint64_t settle_bytes = 0;
+  std::function<void()> before_round{};
 };
 
-// Runs all once, then `n_repeats` times in an order that rotates, and returns the timings in the order given. Before
-// each run `settle_bytes` of memory are touched and freed: on a virtual machine whose host takes free pages back, the
-// first to use them again would pay for that.
-std::vector<Timing> time_all(const std::vector<Contender>& contenders, int n_repeats, std::uint64_t settle_bytes);
+struct Outcome {
+  std::vector<double> median_s;  // in the order of the contenders
+  // The most memory that was resident during a run of the first contender and its `after`, beyond what was when the
+  // contest began. Code that was loaded meanwhile does not count. 0 where the system does not tell.
+  std::uint64_t peak_growth_bytes = 0;
+};
+
+// Runs all once, then n_repeats times in an order that rotates; then the first once more, to see its memory.
+Outcome hold(const std::vector<Contender>& contenders, const ContestOptions& options);
 
 }  // namespace ckptio::bench

@@ -8,7 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "ckptio/error.h"
 #include "engine/io_engine.h"
+#include "plugins.h"
 #include "race.h"
 
 namespace {
@@ -24,13 +26,16 @@ struct Options {
   std::string folder = std::filesystem::temp_directory_path().string();
   std::size_t n_threads = ckptio::detail::default_io_threads();
   bool json = false;
+  bool lockstep = false;
 };
 
 std::string operations_text() {
   std::string text = "Operations:\n";
   for (const std::string& op : op_names())
     text += "  " + op + std::string(20 - op.size(), ' ') + describe_op(op) + "\n";
-  return text + "\nEach is run in turns with its limit, on tensors of the CPU. The ratio is ours / the limit's.";
+  return text +
+         "\nEach is run in turns with its limit, on tensors of the CPU. The ratio is ours / the limit's, the peak"
+         " the state and the\nmost memory that ours held beside it.";
 }
 
 void print_row(const std::string& workload, const RaceOptions& race, const Result& result) {
@@ -54,6 +59,14 @@ void print_json(const std::string& workload, const RaceOptions& race, const Resu
   std::printf("%s\n", line.dump().c_str());
 }
 
+void wait_for_turn() {
+  std::printf("ready\n");
+  std::fflush(stdout);
+  for (int c = std::getchar(); c != '\n'; c = std::getchar()) {
+    if (c == EOF) throw ckptio::IoError("--lockstep: no more lines on stdin");
+  }
+}
+
 void run(const Options& options) {
   std::filesystem::create_directories(options.folder);
   if (!options.json) {
@@ -65,7 +78,9 @@ void run(const Options& options) {
     for (const std::string& plugin : options.plugins) {
       for (const std::string& op : options.ops) {
         const RaceOptions race_options{plugin, op, options.folder, options.n_threads};
-        const Result result = race(workload, race_options, options.n_repeats);
+        ContestOptions contest{.n_repeats = options.n_repeats};
+        if (options.lockstep) contest.before_round = wait_for_turn;
+        const Result result = race(workload, race_options, contest);
         (options.json ? print_json : print_row)(name, race_options, result);
         std::fflush(stdout);
       }
@@ -97,6 +112,7 @@ int main(int n_arguments, char** arguments) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_flag("--json", options.json, "A line of JSON for each measurement");
+  app.add_flag("--lockstep", options.lockstep, "Before each round says `ready` and waits for a line on stdin");
   CLI11_PARSE(app, n_arguments, arguments);
   try {
     run(options);

@@ -13,24 +13,23 @@
 #include <utility>
 
 #include "ckptio/decorators/async_checkpoint_io.h"
-#include "ckptio/formats/python_checkpoint_io.h"
-#include "ckptio/formats/safetensors_checkpoint_io.h"
-#include "ckptio/formats/torch_checkpoint_io.h"
 #include "ckptio/state.h"
-#include "ckptio/storage/local_storage.h"
+#include "plugins.h"
+#include "raw_io.h"
 
 namespace ckptio::bench {
 
 namespace {
 
-std::shared_ptr<CheckpointIO> make_plugin(const std::string& name, std::size_t n_threads, bool durable) {
-  const auto storage = std::make_shared<LocalStorage>(LocalStorageOptions{.durable = durable});
-  if (name == "torch") return std::make_shared<TorchCheckpointIO>(storage);
-  if (name == "python") {
-    return std::make_shared<PythonCheckpointIO>(PythonCheckpointIOOptions{.storage = storage, .n_threads = n_threads});
+// A step of a training loop lasts so many times what copying its state does.
+constexpr double kStepsCopies = 3;
+
+void compute_for(double seconds) {
+  volatile double sum = 0;
+  const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
+  while (std::chrono::steady_clock::now() < end) {
+    for (int i = 0; i < 1000; ++i) sum = sum * 0.5 + i;
   }
-  return std::make_shared<SafetensorsCheckpointIO>(
-      SafetensorsCheckpointIOOptions{.storage = storage, .n_threads = n_threads});
 }
 
 // One operation of one plugin beside its limits. Its files are removed with it.
@@ -43,6 +42,7 @@ class Race {
         raw_path_(options.folder + "/ckptio_bench.raw"),
         n_bytes_(workload.n_bytes()) {
     state_.add("state_dict", workload.module());
+    checkpoint_ = state_.state_dict();
     io_ = make_plugin(options.plugin, options.n_threads, options.op == "durable");
     operations().at(options.op).second(*this);
   }
@@ -53,81 +53,116 @@ class Race {
     ::unlink(raw_path_.c_str());
   }
 
-  Result run(int n_repeats) {
-    const std::vector<Timing> timings = time_all(contenders_, n_repeats, n_bytes_ + n_bytes_ / 2);
-    std::size_t best = 1;
-    for (std::size_t i = 2; i < timings.size(); ++i) {
-      if (timings[i].median_s < timings[best].median_s) best = i;
-    }
-    return {n_bytes_, timings[0].median_s, contenders_[best].name, timings[best].median_s, timings[0].peak_rss_bytes};
+  Result run(ContestOptions options) {
+    options.settle_bytes = n_bytes_ + n_bytes_ / 2;
+    const Outcome outcome = hold(contenders_, options);
+    const std::vector<double>& times = outcome.median_s;
+    const auto best = std::min_element(times.begin() + 1, times.end());
+    const std::uint64_t growth = outcome.peak_growth_bytes;
+    return {n_bytes_, times.front(), contenders_[static_cast<std::size_t>(best - times.begin())].name, *best,
+            growth > 0 ? workload_.n_bytes() + growth : 0};
   }
 
   using Operation = std::pair<std::string, std::function<void(Race&)>>;
   static const std::map<std::string, Operation>& operations();
 
  private:
-  // Names of what the limits do: they stand in the output.
-  void against(std::string name, std::function<void()> run, std::function<void()> before = {},
-               std::function<void()> after = {}) {
-    contenders_.push_back({std::move(name), std::move(run), std::move(before), std::move(after)});
-  }
   void ours(std::function<void()> run, std::function<void()> before = {}, std::function<void()> after = {}) {
     against("ckptio", std::move(run), std::move(before), std::move(after));
   }
+  // Names of what the limits do: they stand in the output.
+  void against(std::string name, std::function<void()> run, std::function<void()> before = {},
+               std::function<void()> after = {}) {
+    contenders_.push_back(
+        {std::move(name), [run = std::move(run)] { return seconds_of(run); }, std::move(before), std::move(after)});
+  }
+  // With memory_, which is there only meanwhile: it must not count as ours.
+  void against_in_memory(std::string name, std::function<void()> run, std::function<void()> before = {}) {
+    const auto take_memory = [this, before = std::move(before)] {
+      memory_ = Memory(n_bytes_);
+      cut_memory();
+      if (before) before();
+    };
+    against(std::move(name), std::move(run), take_memory, [this] { drop_memory(); });
+  }
+  void drop_memory() { memory_ = Memory(); }
 
-  Checkpoint checkpoint() const { return state_.state_dict(); }
-  void save_file() { make_plugin(options_.plugin, options_.n_threads, false)->save_checkpoint(checkpoint(), path_); }
+  void save_file() { make_plugin(options_.plugin, options_.n_threads, false)->save_checkpoint(checkpoint_, path_); }
 
   void save() {
-    ours([this] { io_->save_checkpoint(checkpoint(), path_); }, {}, [this] { ::unlink(path_.c_str()); });
-    if (workload_.is_small()) {
-      gathered_ = Memory(n_bytes_);
-      against_write("write", {gathered_.bytes()}, 1, Flush::none);
-      return;
-    }
-    against_write("pwrite", workload_.bytes(), 1, Flush::none);
-    if (options_.n_threads > 1) {
-      against_write("pwrite side by side", workload_.bytes(), options_.n_threads, Flush::none);
-    }
+    ours([this] { io_->save_checkpoint(checkpoint_, path_); }, {}, [this] { ::unlink(path_.c_str()); });
+    if (workload_.is_small()) return against_one_write("write", Flush::none);
+    against_write("pwrite", 1, Flush::none);
+    if (options_.n_threads > 1) against_write("pwrite side by side", options_.n_threads, Flush::none);
   }
 
   void save_durably() {
-    ours([this] { io_->save_checkpoint(checkpoint(), path_); }, {}, [this] { ::unlink(path_.c_str()); });
-    gathered_ = Memory(workload_.is_small() ? n_bytes_ : 1);
-    against_write("write + fdatasync", workload_.is_small() ? std::vector<Bytes>{gathered_.bytes()} : workload_.bytes(),
-                  options_.n_threads, Flush::fdatasync);
-    if (can_write_directly(options_.folder)) {
-      against_write("O_DIRECT + fdatasync", workload_.bytes(), options_.n_threads, Flush::direct);
+    ours([this] { io_->save_checkpoint(checkpoint_, path_); }, {}, [this] { ::unlink(path_.c_str()); });
+    if (workload_.is_small()) {
+      against_one_write("write + fdatasync", Flush::fdatasync);
+    } else {
+      against_write("write + fdatasync", options_.n_threads, Flush::fdatasync);
+    }
+    if (!can_write_directly(options_.folder)) return;
+    for (const DirectWay way : direct_ways()) {
+      against(
+          "O_DIRECT + fdatasync" + describe(way), [this, way] { write_direct(raw_path_, n_bytes_, way); }, {},
+          [this] { ::unlink(raw_path_.c_str()); });
     }
   }
 
-  void against_write(const std::string& name, const std::vector<Bytes>& content, std::size_t n_threads, Flush flush) {
-    against(
-        name, [=, this] { write_file(raw_path_, content, n_threads, flush); }, {},
-        [this] { ::unlink(raw_path_.c_str()); });
+  // Large parts by the threads asked for, and smaller ones by as many as keep any disk busy.
+  std::vector<DirectWay> direct_ways() const {
+    return {{std::size_t{4} << 20, options_.n_threads}, {std::size_t{1} << 20, 12}};
+  }
+  static std::string describe(DirectWay way) {
+    return ", " + std::to_string(way.n_threads) + " x " + std::to_string(way.part_bytes >> 20) + " MiB";
   }
 
-  void save_in_background(bool is_first) {
-    ours(
-        [this] {
-          future_ = async_->async_save_checkpoint(checkpoint(), path_);
-          future_.wait(SaveStage::Staged);
-        },
-        [this, is_first] {
-          if (async_ && !is_first) return;
-          async_ = std::make_unique<AsyncCheckpointIO>(
-              io_, AsyncCheckpointIOOptions{.n_staging_threads = options_.n_threads});
-          async_->reserve(checkpoint());
-          // It is made ready in the background, by a few GB in a second.
-          std::this_thread::sleep_for(std::chrono::milliseconds(200 + n_bytes_ / 1'000'000));
-        },
-        [this] {
-          future_.wait();
-          ::unlink(path_.c_str());
-        });
+  void against_write(const std::string& name, std::size_t n_threads, Flush flush) {
     against(
-        "memcpy into touched memory", [this] { copy(workload_.bytes(), gathered_.bytes().data, options_.n_threads); },
-        [this] { gathered_ = Memory(n_bytes_); }, [this] { gathered_ = Memory(); });
+        name, [=, this] { write_file(raw_path_, workload_.bytes(), n_threads, flush); }, {},
+        [this] { ::unlink(raw_path_.c_str()); });
+  }
+  // Of all tensors, gathered.
+  void against_one_write(const std::string& name, Flush flush) {
+    against(
+        name, [=, this] { write_file(raw_path_, {memory_.bytes()}, 1, flush); }, [this] { memory_ = Memory(n_bytes_); },
+        [this] {
+          drop_memory();
+          ::unlink(raw_path_.c_str());
+        });
+  }
+
+  enum class Stall : std::uint8_t { first, later, overlapped };
+
+  void save_in_background(Stall stall) {
+    const auto make_ready = [this, stall] {
+      if (async_ && stall != Stall::first) return;
+      async_ =
+          std::make_unique<AsyncCheckpointIO>(io_, AsyncCheckpointIOOptions{.n_staging_threads = options_.n_threads});
+      async_->reserve(checkpoint_);
+      // It is made ready in the background, by a few GB in a second.
+      std::this_thread::sleep_for(std::chrono::milliseconds(200 + n_bytes_ / 1'000'000));
+    };
+    const auto finish = [this] {
+      future_.wait();
+      ::unlink(path_.c_str());
+    };
+    contenders_.push_back({"ckptio", [this, stall] { return stalled(stall); }, make_ready, finish});
+    against_in_memory("memcpy into touched memory", [this] { time_memcpy(); });
+  }
+
+  // As in the Trainer: the next batch is computed while the state is copied, and before the optimizer changes it, the
+  // loop waits for what is left to copy.
+  double stalled(Stall stall) {
+    const double calling = seconds_of([this] { future_ = async_->async_save_checkpoint(checkpoint_, path_); });
+    if (stall == Stall::overlapped) compute_for(kStepsCopies * memcpy_s_);
+    return calling + seconds_of([this] { future_.wait(SaveStage::Staged); });
+  }
+
+  void time_memcpy() {
+    memcpy_s_ = seconds_of([this] { copy(workload_.bytes(), memory_.bytes().data, options_.n_threads); });
   }
 
   void load(LoadOptions options, bool is_cold) {
@@ -147,32 +182,34 @@ class Race {
     against(
         "read into new huge pages",
         [this] {
-          gathered_ = Memory(n_bytes_, false);
-          read_file(path_, {gathered_.bytes()}, options_.n_threads, ReadInto::memory);
+          memory_ = Memory(n_bytes_, false);
+          read_file(path_, {memory_.bytes()}, options_.n_threads, ReadInto::memory);
         },
-        {}, [this] { gathered_ = Memory(); });
+        {}, [this] { drop_memory(); });
   }
 
   void map() {
     load({.mmap = true, .verify = false}, false);
-    against("read", [this] { read_all(ReadInto::memory); });
+    against_in_memory("read", [this] { read_all(ReadInto::memory); });
   }
 
   void load_cold() {
     load({}, true);
-    against(
+    against_in_memory(
         "read", [this] { read_all(ReadInto::memory); }, when(true));
     if (!can_write_directly(options_.folder)) return;
-    against(
-        "O_DIRECT read", [this] { read_direct(path_, n_bytes_, options_.n_threads); }, when(true));
+    for (const DirectWay way : direct_ways()) {
+      against(
+          "O_DIRECT read" + describe(way), [this, way] { read_direct(path_, n_bytes_, way); }, when(true));
+    }
   }
 
   void load_part() {
     const std::string wanted = "state_dict." + middle_name();
     load({.filter = [wanted](const std::string& name) { return name == wanted; }}, false);
-    const Bytes bytes = workload_.bytes()[workload_.bytes().size() / 2];
-    n_bytes_ = bytes.n_bytes;
-    against("read of that tensor", [this, bytes] { read_file(path_, {bytes}, options_.n_threads, ReadInto::memory); });
+    n_bytes_ = workload_.bytes()[workload_.bytes().size() / 2].n_bytes;
+    against_in_memory("read of that tensor",
+                      [this] { read_file(path_, {memory_.bytes()}, options_.n_threads, ReadInto::memory); });
   }
 
   std::string middle_name() const {
@@ -188,30 +225,30 @@ class Race {
       if (rest && rest->contains("state_dict")) state_.load_state_dict(*rest);  // by plugins that cannot in place
     });
     if (workload_.is_small()) return against_reads_one_by_one();
-    if (!options.verify) return against("read", [this] { read_all(ReadInto::memory); });
-    if (!options.transactional) return against("read + CRC-32", [this] { read_all(ReadInto::memory_and_check); });
-    against("read + CRC-32, and a second read", [this] {
+    if (!options.verify) return against_in_memory("read", [this] { read_all(ReadInto::memory); });
+    if (!options.transactional) {
+      return against_in_memory("read + CRC-32", [this] { read_all(ReadInto::memory_and_check); });
+    }
+    against_in_memory("read + CRC-32, and a second read", [this] {
       read_all(ReadInto::check_only);
       read_all(ReadInto::memory);
     });
   }
 
   void against_reads_one_by_one() {
-    against("a read each", [this] { read_one_by_one(path_, memory_of_tensors()); });
+    against_in_memory("a read each", [this] { read_one_by_one(path_, pieces_); });
   }
 
-  void read_all(ReadInto into) { read_file(path_, memory_of_tensors(), options_.n_threads, into); }
+  void read_all(ReadInto into) { read_file(path_, pieces_, options_.n_threads, into); }
 
-  // Memory that is there, cut as the tensors are. Not theirs: limits read other bytes of the file than belong there.
-  const std::vector<Bytes>& memory_of_tensors() {
-    if (!tensor_memory_.empty()) return tensor_memory_;
-    gathered_ = Memory(n_bytes_);
-    char* at = gathered_.bytes().data;
+  // As the tensors are. Not theirs: limits read other bytes of the file than belong there.
+  void cut_memory() {
+    pieces_.clear();
+    char* at = memory_.bytes().data;
     for (const Bytes& bytes : workload_.bytes()) {
-      tensor_memory_.push_back({at, bytes.n_bytes});
+      pieces_.push_back({at, bytes.n_bytes});
       at += bytes.n_bytes;
     }
-    return tensor_memory_;
   }
 
   const Workload& workload_;
@@ -219,12 +256,14 @@ class Race {
   const std::string path_, raw_path_;
   std::uint64_t n_bytes_;
   State state_;
+  Checkpoint checkpoint_;  // made once, as other libraries are given theirs
   std::shared_ptr<CheckpointIO> io_;
   std::unique_ptr<AsyncCheckpointIO> async_;
   SaveFuture future_;
   std::optional<Checkpoint> loaded_;
-  Memory gathered_;
-  std::vector<Bytes> tensor_memory_;
+  double memcpy_s_ = 0;
+  Memory memory_;
+  std::vector<Bytes> pieces_;
   std::vector<Contender> contenders_;
 };
 
@@ -234,9 +273,13 @@ const std::map<std::string, Race::Operation>& Race::operations() {
       {"durable", {"save that survives a power cut", [](Race& r) { r.save_durably(); }}},
       {"async_first",
        {"what the first save in the background keeps the caller waiting, after reserve()",
-        [](Race& r) { r.save_in_background(true); }}},
+        [](Race& r) { r.save_in_background(Stall::first); }}},
       {"async",
-       {"what a later save in the background keeps the caller waiting", [](Race& r) { r.save_in_background(false); }}},
+       {"what a later save in the background keeps the caller waiting",
+        [](Race& r) { r.save_in_background(Stall::later); }}},
+      {"async_overlap",
+       {"the same where a batch is computed meanwhile, as in the Trainer",
+        [](Race& r) { r.save_in_background(Stall::overlapped); }}},
       {"load", {"load into new tensors", [](Race& r) { r.load_new(); }}},
       {"map", {"map the file, unverified", [](Race& r) { r.map(); }}},
       {"inplace", {"restore in place, all checked before anything changes", [](Race& r) { r.restore({}); }}},
@@ -251,11 +294,6 @@ const std::map<std::string, Race::Operation>& Race::operations() {
 
 }  // namespace
 
-const std::vector<std::string>& plugin_names() {
-  static const std::vector<std::string> names = {"torch", "python", "safetensors"};
-  return names;
-}
-
 const std::vector<std::string>& op_names() {
   static const std::vector<std::string> names = [] {
     std::vector<std::string> all;
@@ -267,8 +305,8 @@ const std::vector<std::string>& op_names() {
 
 std::string describe_op(const std::string& op) { return Race::operations().at(op).first; }
 
-Result race(const Workload& workload, const RaceOptions& options, int n_repeats) {
-  return Race(workload, options).run(n_repeats);
+Result race(const Workload& workload, const RaceOptions& options, const ContestOptions& contest) {
+  return Race(workload, options).run(contest);
 }
 
 }  // namespace ckptio::bench

@@ -12,15 +12,14 @@
 namespace ckptio::bench {
 
 struct RaceOptions {
-  std::string plugin;       // torch, python or safetensors
+  std::string plugin;       // of plugin_names()
   std::string op;           // of op_names()
   std::string folder;       // where files are made, and removed
   std::size_t n_threads{};  // of the plugin and of the limits
 };
 
-const std::vector<std::string>& plugin_names();
-
-// save, durable, async_first, async, load, map, inplace, inplace_one_pass, inplace_unverified, cold, partial.
+// save, durable, async_first, async, async_overlap, load, map, inplace, inplace_one_pass, inplace_unverified, cold,
+// partial.
 const std::vector<std::string>& op_names();
 std::string describe_op(const std::string& op);
 
@@ -29,10 +28,11 @@ struct Result {
   double median_s = 0;
   std::string limit;  // the fastest of those tried
   double limit_median_s = 0;
+  // The state, and the most that ours held beside it; neither the program's code nor what limits use. 0 where unknown.
   std::uint64_t peak_rss_bytes = 0;
 };
 
 // Tensors of `workload` change where the operation restores into them, to what they were.
-Result race(const Workload& workload, const RaceOptions& options, int n_repeats);
+Result race(const Workload& workload, const RaceOptions& options, const ContestOptions& contest);
 
 }  // namespace ckptio::bench

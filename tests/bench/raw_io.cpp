@@ -118,17 +118,6 @@ std::size_t total(const std::vector<Bytes>& content) {
   return sum;
 }
 
-void write_directly(const std::string& path, std::size_t n_bytes, std::size_t n_threads) {
-  const Descriptor file(path, O_WRONLY | O_CREAT | O_TRUNC | O_DIRECT);
-  const Memory memory(kPartBytes);
-  file.reserve(n_bytes);
-  in_parallel((n_bytes + kPartBytes - 1) / kPartBytes, n_threads, [&](std::size_t part) {
-    const std::size_t n_now = std::min(kPartBytes, n_bytes - part * kPartBytes);
-    file.write(memory.bytes().data, (n_now + kBlockBytes - 1) / kBlockBytes * kBlockBytes, part * kPartBytes);
-  });
-  file.flush();
-}
-
 }  // namespace
 
 Memory::Memory(std::size_t n_bytes, bool is_touched) {
@@ -151,7 +140,6 @@ Memory::~Memory() {
 }
 
 void write_file(const std::string& path, const std::vector<Bytes>& content, std::size_t n_threads, Flush flush) {
-  if (flush == Flush::direct) return write_directly(path, total(content), n_threads);
   const Descriptor file(path, O_WRONLY | O_CREAT | O_TRUNC);
   file.reserve(total(content));
   const std::vector<Piece> pieces = cut(content);
@@ -182,16 +170,27 @@ void read_file(const std::string& path, const std::vector<Bytes>& destination, s
   });
 }
 
-void read_direct(const std::string& path, std::size_t n_bytes, std::size_t n_threads) {
+void write_direct(const std::string& path, std::size_t n_bytes, DirectWay way) {
+  const Descriptor file(path, O_WRONLY | O_CREAT | O_TRUNC | O_DIRECT);
+  const Memory memory(way.part_bytes);
+  file.reserve(n_bytes);
+  in_parallel((n_bytes + way.part_bytes - 1) / way.part_bytes, way.n_threads, [&](std::size_t part) {
+    const std::size_t n_now = std::min(way.part_bytes, n_bytes - part * way.part_bytes);
+    file.write(memory.bytes().data, (n_now + kBlockBytes - 1) / kBlockBytes * kBlockBytes, part * way.part_bytes);
+  });
+  file.flush();
+}
+
+void read_direct(const std::string& path, std::size_t n_bytes, DirectWay way) {
   const Descriptor file(path, O_RDONLY | O_DIRECT);
-  const Memory memory(n_threads * kPartBytes);
+  const Memory memory(way.n_threads * way.part_bytes);
   std::atomic<std::size_t> next_room{0};
-  const std::size_t n_parts = (n_bytes + kPartBytes - 1) / kPartBytes;
+  const std::size_t n_parts = (n_bytes + way.part_bytes - 1) / way.part_bytes;
   std::atomic<std::size_t> next_part{0};
-  in_parallel(n_threads, n_threads, [&](std::size_t) {
-    char* const room = memory.bytes().data + next_room++ * kPartBytes;
+  in_parallel(way.n_threads, way.n_threads, [&](std::size_t) {
+    char* const room = memory.bytes().data + next_room++ * way.part_bytes;
     for (std::size_t part = next_part++; part < n_parts; part = next_part++) {
-      file.read(room, kPartBytes, part * kPartBytes);
+      file.read(room, way.part_bytes, part * way.part_bytes);
     }
   });
 }
@@ -212,16 +211,18 @@ void copy(const std::vector<Bytes>& from, char* to, std::size_t n_threads) {
   });
 }
 
+void flush(const std::string& path) { Descriptor(path, O_RDONLY).flush(); }
+
 void evict(const std::string& path) {
   const Descriptor file(path, O_RDONLY);
-  if (::fsync(file.get()) != 0) throw_system_error("fsync");
+  file.flush();
   ::posix_fadvise(file.get(), 0, 0, POSIX_FADV_DONTNEED);
 }
 
 bool can_write_directly(const std::string& folder) {
   const std::string path = folder + "/.ckptio_bench_direct";
   try {
-    write_directly(path, kBlockBytes, 1);
+    write_direct(path, kBlockBytes, {kBlockBytes, 1});
   } catch (const std::system_error&) {
     ::unlink(path.c_str());
     return false;

@@ -32,8 +32,8 @@ class Memory {
   Bytes bytes_;
 };
 
-// How a write is made to survive a power cut. direct: O_DIRECT from aligned memory, and fdatasync.
-enum class Flush : std::uint8_t { none, fdatasync, direct };
+// How a write is made to survive a power cut.
+enum class Flush : std::uint8_t { none, fdatasync };
 
 // The file's room is set aside before.
 void write_file(const std::string& path, const std::vector<Bytes>& content, std::size_t n_threads, Flush flush);
@@ -42,12 +42,20 @@ enum class ReadInto : std::uint8_t { memory, memory_and_check, check_only };
 
 // Reads the file's first bytes into `destination`, one range behind the other.
 void read_file(const std::string& path, const std::vector<Bytes>& destination, std::size_t n_threads, ReadInto into);
-// By O_DIRECT into memory that each thread uses again.
-void read_direct(const std::string& path, std::size_t n_bytes, std::size_t n_threads);
+
+// How bytes go past the page cache (O_DIRECT): in parts of a multiple of 4 KiB, by so many threads.
+struct DirectWay {
+  std::size_t part_bytes, n_threads;
+};
+// From and into memory that the threads use again. The write is flushed by fdatasync.
+void write_direct(const std::string& path, std::size_t n_bytes, DirectWay way);
+void read_direct(const std::string& path, std::size_t n_bytes, DirectWay way);
 // One read(2) for each range.
 void read_one_by_one(const std::string& path, const std::vector<Bytes>& destination);
 
 void copy(const std::vector<Bytes>& from, char* to, std::size_t n_threads);
+
+void flush(const std::string& path);
 
 // Has the file on the disk, and none of it in the page cache.
 void evict(const std::string& path);

@@ -3,18 +3,23 @@
 cmake_minimum_required(VERSION 3.25)
 
 set(fields workload op plugin threads n_bytes median_s limit limit_median_s ratio peak_rss_bytes)
-execute_process(
-  COMMAND "${BENCH}" --json --repeat 1 --workload big adam small 3x40 --scale 0.02 --plugin torch python safetensors
-          --threads 2 --dir "${FOLDER}"
-  OUTPUT_VARIABLE output ERROR_VARIABLE errors RESULT_VARIABLE result)
-if(NOT result EQUAL 0)
-  message(FATAL_ERROR "ckptio_bench ended with ${result}: ${errors}")
-endif()
-string(REGEX MATCHALL "[^\n]+" lines "${output}")
-list(LENGTH lines n_lines)
-if(NOT n_lines EQUAL 132)
-  message(FATAL_ERROR "${n_lines} lines found, 4 workloads * 3 plugins * 11 operations expected:\n${output}")
-endif()
+function(measure out n_expected)
+  execute_process(COMMAND "${BENCH}" --json --repeat 1 --threads 2 --dir "${FOLDER}" ${ARGN}
+    OUTPUT_VARIABLE output ERROR_VARIABLE errors RESULT_VARIABLE result)
+  if(NOT result EQUAL 0)
+    message(FATAL_ERROR "ckptio_bench ended with ${result}: ${errors}")
+  endif()
+  string(REGEX MATCHALL "[^\n]+" lines "${output}")
+  list(LENGTH lines n_lines)
+  if(NOT n_lines EQUAL n_expected)
+    message(FATAL_ERROR "${n_lines} lines found, ${n_expected} expected:\n${output}")
+  endif()
+  set(${out} "${lines}" PARENT_SCOPE)
+endfunction()
+# workloads * plugins * 12 operations
+measure(lines 144 --workload big adam small 3x40 --scale 0.02 --plugin torch python safetensors)
+measure(others 24 --workload 3x40 --plugin libtorch libtorch_pickle)
+list(APPEND lines ${others})
 foreach(line IN LISTS lines)
   foreach(field IN LISTS fields)
     string(JSON value ERROR_VARIABLE error GET "${line}" ${field})

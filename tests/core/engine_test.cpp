@@ -24,11 +24,22 @@ using ckptio::test::random_seed;
 
 namespace {
 
-// A file in memory that takes positional writes, or only appends; the write of number `failing_write` fails.
+constexpr std::size_t kBlockBytes = 4096;
+
+bool is_whole_blocks(std::uint64_t offset, const void* data, std::size_t n_bytes) {
+  return n_bytes > 0 && offset % kBlockBytes == 0 && n_bytes % kBlockBytes == 0 &&
+         reinterpret_cast<std::uintptr_t>(data) % kBlockBytes == 0;
+}
+
+// What a place takes: appends, positional writes, or these and whole blocks past the caches.
+enum class Place : std::uint8_t { appends, positions, blocks };
+constexpr Place kPlaces[] = {Place::appends, Place::positions, Place::blocks};
+
+// A file in memory; the write of number `failing_write` fails.
 class PlainFile final : public WritableFile {
  public:
-  explicit PlainFile(bool can_write_at, int failing_write = -1)
-      : can_write_at_(can_write_at), failing_write_(failing_write) {}
+  explicit PlainFile(Place place, int failing_write = -1)
+      : can_write_at_(place != Place::appends), has_blocks_(place == Place::blocks), failing_write_(failing_write) {}
 
   void append(const void* data, std::size_t n_bytes) override {
     if (can_write_at_) throw IoError("cannot write 'x': append() where write_at() works");
@@ -44,6 +55,14 @@ class PlainFile final : public WritableFile {
     content_.replace(offset, n_bytes, static_cast<const char*>(data), n_bytes);
   }
   void reserve(std::uint64_t n_bytes) override { reserved_ = n_bytes; }
+  std::size_t direct_block_bytes() const override { return has_blocks_ ? kBlockBytes : 0; }
+  void write_direct_at(std::uint64_t offset, const void* data, std::size_t n_bytes) override {
+    if (!is_whole_blocks(offset, data, n_bytes)) throw IoError("cannot write 'x': no whole blocks");
+    n_direct += n_bytes;
+    write_at(offset, data, n_bytes);
+  }
+
+  std::atomic<std::uint64_t> n_direct{0};
 
   const std::string& content() const { return content_; }
   std::uint64_t reserved() const { return reserved_; }
@@ -53,7 +72,7 @@ class PlainFile final : public WritableFile {
     if (n_writes_++ == failing_write_) throw IoError("cannot write 'x': the place is full");
   }
 
-  const bool can_write_at_;
+  const bool can_write_at_, has_blocks_;
   const int failing_write_;
   std::atomic<int> n_writes_{0};
   std::mutex mutex_;
@@ -63,8 +82,8 @@ class PlainFile final : public WritableFile {
 
 class PlainSource final : public RandomAccessFile {
  public:
-  explicit PlainSource(std::string content, int failing_read = -1)
-      : content_(std::move(content)), failing_read_(failing_read) {}
+  explicit PlainSource(std::string content, int failing_read = -1, bool has_blocks = false)
+      : content_(std::move(content)), failing_read_(failing_read), has_blocks_(has_blocks) {}
 
   std::uint64_t size() const override { return content_.size(); }
   void read_at(std::uint64_t offset, void* destination, std::size_t n_bytes) const override {
@@ -75,12 +94,24 @@ class PlainSource final : public RandomAccessFile {
     n_read += n_bytes;
   }
 
+  std::size_t direct_block_bytes(std::uint64_t /*offset*/, std::size_t n_bytes) const override {
+    return has_blocks_ && n_bytes > 0 ? kBlockBytes : 0;
+  }
+  void read_direct_at(std::uint64_t offset, void* destination, std::size_t n_bytes) const override {
+    if (!is_whole_blocks(offset, destination, n_bytes) || offset + n_bytes >= content_.size() + kBlockBytes)
+      throw IoError("cannot read 'x': no whole blocks");
+    n_direct += n_bytes;
+    RandomAccessFile::read_direct_at(offset, destination, n_bytes);
+  }
+
+  mutable std::atomic<std::uint64_t> n_direct{0};
   mutable std::atomic<int> n_reads{0};
   mutable std::atomic<std::uint64_t> n_read{0};
 
  private:
   const std::string content_;
   const int failing_read_;
+  const bool has_blocks_;
 };
 
 std::string bytes_of(std::mt19937_64& random, std::size_t n_bytes) {
@@ -108,6 +139,8 @@ std::size_t some_size(std::mt19937_64& random) {
       return random() % (edge + 1);
   }
 }
+
+void put(const std::string& bytes, void* to) { std::memcpy(to, bytes.data(), bytes.size()); }
 
 struct Content {
   std::string head, data, tail_mark;
@@ -137,8 +170,8 @@ class Sample {
       plan_.records.push_back(record);
       at = record.end_offset;
     }
-    plan_.head = [this](std::size_t i) { return contents_[i].head; };
-    if (has_tails) plan_.tail = [this](std::size_t i, std::uint32_t crc) { return tail(i, crc); };
+    plan_.head = [this](std::size_t i, void* to) { put(contents_[i].head, to); };
+    if (has_tails) plan_.tail = [this](std::size_t i, std::uint32_t crc, void* to) { put(tail(i, crc), to); };
     plan_.end = [](const std::vector<std::uint32_t>& crcs) {
       std::string end = "end";
       for (const std::uint32_t crc : crcs) end += as_bytes(crc);
@@ -220,9 +253,9 @@ TEST_CASE("IoEngine.AFileIsTheSameWhateverTheThreadsAndThePlace", "[engine]") {
     for (const std::size_t n_threads : {1, 2, 5}) {
       IoEngine engine({n_threads});
       CHECK(engine.n_threads() == n_threads);
-      for (const bool can_write_at : {true, false}) {
-        INFO("round " << round << ", " << n_threads << " threads, write_at " << can_write_at);
-        PlainFile file(can_write_at);
+      for (const Place place : kPlaces) {
+        INFO("round " << round << ", " << n_threads << " threads, place " << static_cast<int>(place));
+        PlainFile file(place);
         engine.write(file, sample.plan());
         REQUIRE(difference(file.content(), expected).empty());
         CHECK(file.reserved() == sample.plan().file_size);
@@ -239,20 +272,42 @@ TEST_CASE("IoEngine.TailsBesideAndAcrossTheBordersOfParts", "[engine]") {
     const std::string data = bytes_of(random, kPartBytes - shift);
     plan.records = {{0, 0, kPartBytes - shift, kPartBytes - shift + 24, data.data()},
                     {kPartBytes - shift + 24, kPartBytes - shift + 24, 0, kPartBytes - shift + 48, nullptr}};
-    plan.tail = [](std::size_t index, std::uint32_t crc) {
-      std::string tail = std::to_string(index) + ":" + std::to_string(crc);
-      return tail + std::string(24 - tail.size(), '.');
+    const auto tail = [](std::size_t index, std::uint32_t crc) {
+      std::string text = std::to_string(index) + ":" + std::to_string(crc);
+      return text + std::string(24 - text.size(), '.');
     };
-    const std::string expected = data + plan.tail(0, crc32(0, data.data(), data.size())) + plan.tail(1, 0);
+    plan.tail = [&](std::size_t index, std::uint32_t crc, void* to) { put(tail(index, crc), to); };
+    const std::string expected = data + tail(0, crc32(0, data.data(), data.size())) + tail(1, 0);
     plan.file_size = expected.size();
-    for (const bool can_write_at : {true, false}) {
-      INFO("shift " << shift << ", write_at " << can_write_at);
+    for (const Place place : kPlaces) {
+      INFO("shift " << shift << ", place " << static_cast<int>(place));
       IoEngine engine({2});
-      PlainFile file(can_write_at);
+      PlainFile file(place);
       engine.write(file, plan);
       REQUIRE(difference(file.content(), expected).empty());
     }
   }
+}
+
+TEST_CASE("IoEngine.AllButTheLastBlockGoesPastTheCachesWhereThePlaceTakesThat", "[engine]") {
+  std::mt19937_64 random(random_seed());
+  const Sample sample(random, 30);
+  const std::string expected = sample.expected();
+  const std::uint64_t records_end = sample.plan().records.back().end_offset;
+  PlainFile file(Place::blocks);
+  IoEngine({2}).write(file, sample.plan());
+  CHECK(difference(file.content(), expected).empty());
+  CHECK(file.n_direct == records_end / kBlockBytes * kBlockBytes);
+
+  const PlainSource source(expected, -1, true);
+  Reading once(sample, ReadCheck::while_reading, random);
+  IoEngine({2}).read(source, once.plan);
+  CHECK(source.n_direct > 0);
+  // The second pass is to find in the caches what the first one read.
+  const PlainSource twice(expected, -1, true);
+  Reading reading(sample, ReadCheck::before_reading, random);
+  IoEngine({2}).read(twice, reading.plan);
+  CHECK(twice.n_direct == 0);
 }
 
 TEST_CASE("IoEngine.AnEmptyPlanWritesItsEnd", "[engine]") {
@@ -260,7 +315,7 @@ TEST_CASE("IoEngine.AnEmptyPlanWritesItsEnd", "[engine]") {
   CHECK(engine.n_threads() == default_io_threads());
   WritePlan plan;
   plan.end = [](const auto& crcs) { return crcs.empty() ? std::string("nothing") : std::string("something"); };
-  PlainFile file(true);
+  PlainFile file(Place::positions);
   engine.write(file, plan);
   CHECK(file.content() == "nothing");
   engine.read(PlainSource(""), {});
@@ -271,11 +326,11 @@ TEST_CASE("IoEngine.AnErrorOfTheFileIsThrownAndTheEngineGoesOn", "[engine]") {
   const Sample sample(random, 20);
   const std::string expected = sample.expected();
   IoEngine engine({3});
-  for (const bool can_write_at : {true, false}) {
+  for (const Place place : kPlaces) {
     for (const int failing_write : {0, 1}) {
-      PlainFile file(can_write_at, failing_write);
+      PlainFile file(place, failing_write);
       CHECK_THROWS_WITH(engine.write(file, sample.plan()), ContainsSubstring("the place is full"));
-      PlainFile good(can_write_at);
+      PlainFile good(place);
       engine.write(good, sample.plan());
       CHECK(difference(good.content(), expected).empty());
     }
@@ -290,8 +345,8 @@ TEST_CASE("IoEngine.AnErrorWhileBytesAreMadeIsThrown", "[engine]") {
                                           [](const auto& a, const auto& b) { return a.n_bytes < b.n_bytes; });
   record.data = nullptr;
   record.fill = [](std::uint64_t, void*, std::size_t) { throw UnsupportedError("no such bytes"); };
-  for (const bool can_write_at : {true, false}) {
-    PlainFile file(can_write_at);
+  for (const Place place : kPlaces) {
+    PlainFile file(place);
     CHECK_THROWS_AS(IoEngine({2}).write(file, sample.plan()), UnsupportedError);
   }
 }
@@ -300,12 +355,12 @@ TEST_CASE("IoEngine.RangesAreReadWhereverTheyStand", "[engine]") {
   std::mt19937_64 random(random_seed());
   for (int round = 0; round < 5; ++round) {
     const Sample sample(random, random() % 15);
-    const PlainSource source(sample.expected());
+    const PlainSource source(sample.expected()), on_disk(sample.expected(), -1, true);
     for (const std::size_t n_threads : {1, 2, 5}) {
       for (const ReadCheck check : {ReadCheck::none, ReadCheck::while_reading, ReadCheck::before_reading}) {
         INFO("round " << round << ", " << n_threads << " threads, check " << static_cast<int>(check));
         Reading reading(sample, check, random);
-        IoEngine({n_threads}).read(source, reading.plan);
+        IoEngine({n_threads}).read(round % 2 == 0 ? source : on_disk, reading.plan);
         for (std::size_t i = 0; i < reading.destinations.size(); ++i)
           REQUIRE(difference(reading.destinations[i], sample.contents()[i].data).empty());
       }
@@ -331,7 +386,7 @@ TEST_CASE("IoEngine.TheFirstDamagedRangeIsReportedAndOnePassMoreKeepsDestination
       first = std::min(first, which);
     }
     if (damaged == sample.expected()) continue;  // the same bit twice
-    const PlainSource source(damaged);
+    const PlainSource source(damaged, -1, round % 2 == 0);
     for (const ReadCheck check : {ReadCheck::while_reading, ReadCheck::before_reading}) {
       IoEngine engine({3});
       Reading reading(sample, check, random);
@@ -431,7 +486,7 @@ TEST_CASE("IoEngine.ThreadsMayShareOneAndItMayBeReleasedAnyTime", "[engine]") {
     threads.emplace_back([&, t] {
       std::mt19937_64 own(t);
       for (int i = 0; i < 4; ++i) {
-        PlainFile file(true);
+        PlainFile file(t == 0 ? Place::blocks : Place::positions);
         engine.write(file, sample.plan());
         n_wrong += file.content() != expected;
         Reading reading(sample, ReadCheck::before_reading, own);

@@ -60,7 +60,7 @@ class PythonCheckpointIO : public CheckpointIO {
 
   // Reads files of torch.save, also those before torch 1.6 (no zip) and of machines of the other byte order, and
   // LibTorch's archives, whose attributes it gives. Every byte is checked against its CRC-32 where the file has one,
-  // unless options.verify is false.
+  // unless options.verify is false; of mapped files when options.verify_mapped says.
   // With options.state, tensors go from the file straight into those of its modules and optimizers: where shape, dtype
   // and layout in memory are the same, nothing is held twice. Names, shapes, dtypes and every checksum are checked
   // before the first of them changes, so contents are read twice, unless options.transactional is false. Returns what

@@ -26,6 +26,11 @@ struct LocalStorageOptions {
   // True: commit() returns when the bytes and the name are on the disk, and survive a power cut. False: it returns
   // when other processes see them; a crash of the process loses nothing, a power cut may leave an empty file.
   bool durable = true;
+
+  // True: large files that are to be durable, and what is read of files that are not in the page cache, go past it
+  // (O_DIRECT) where the file system can that: the disk is kept busy, and nothing is pushed out of the cache. False:
+  // all goes through the page cache: for files that several processes of one machine read.
+  bool direct_io = true;
 };
 
 class LocalStorage final : public StorageBackend {

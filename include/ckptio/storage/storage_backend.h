@@ -49,6 +49,15 @@ class WritableFile {
   // may throw too. IoError also after an append(). The default implementation throws UnsupportedError.
   virtual void write_at(std::uint64_t offset, const void* data, std::size_t n_bytes);
 
+  // The size in bytes of the blocks in which write_direct_at() writes, a power of two of at most 64 KiB; 0: it has
+  // nothing to offer. Asked after reserve(). The default implementation says 0.
+  virtual std::size_t direct_block_bytes() const { return 0; }
+
+  // As write_at(), past the caches of the system: no copy is made there, and nothing else pushed out. Requires:
+  // direct_block_bytes() is not 0, and `offset`, the address `data` and `n_bytes` are multiples of it. The default
+  // implementation calls write_at().
+  virtual void write_direct_at(std::uint64_t offset, const void* data, std::size_t n_bytes);
+
   // Says that the file will have `n_bytes` bytes, so that the place can set them aside: IoError where it knows that it
   // has no room for them. Only what is written counts as the file's content. Called at most once, before the first
   // write. The default implementation does nothing.
@@ -69,6 +78,15 @@ class RandomAccessFile {
   // Reads exactly `n_bytes` bytes from byte `offset` on into `destination`. A range that is not inside the file
   // is an IoError, as is a file that has become shorter. Safe from several threads.
   virtual void read_at(std::uint64_t offset, void* destination, std::size_t n_bytes) const = 0;
+
+  // The size in bytes of the blocks in which read_direct_at() reads these bytes sooner than read_at() would, a power of
+  // two of at most 64 KiB; 0: it would not. Safe from several threads. The default implementation says 0.
+  virtual std::size_t direct_block_bytes(std::uint64_t offset, std::size_t n_bytes) const;
+
+  // As read_at(), past the caches of the system. Requires: direct_block_bytes() is not 0, and `offset`, the address
+  // `destination` and `n_bytes` are multiples of it; the range may end behind the file's end, by less than a block, and
+  // what is there is left as it was. The default implementation calls read_at().
+  virtual void read_direct_at(std::uint64_t offset, void* destination, std::size_t n_bytes) const;
 
   // The whole file as memory, size() bytes, or null where the place cannot give that. What is written there is seen
   // through this pointer and its copies alone, and never reaches the file. Lives as long as the pointers, also after

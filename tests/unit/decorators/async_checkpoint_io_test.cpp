@@ -265,6 +265,46 @@ TEST_CASE("Staging memory is used again, never more of it than max_pending allow
   CHECK(addresses.size() <= max_pending);
 }
 
+TEST_CASE("A snapshot shares no page with what is allocated after it", "[decorators]") {
+  constexpr std::uintptr_t kPageBytes = 4096;
+  std::set<std::uintptr_t> pages;
+  const auto for_pages_of = [](const at::Tensor& tensor, const auto& use) {
+    const auto begin = reinterpret_cast<std::uintptr_t>(tensor.const_data_ptr());
+    for (auto page = begin / kPageBytes; page <= (begin + tensor.nbytes() - 1) / kPageBytes; ++page) use(page);
+  };
+  const std::vector<std::int64_t> sizes{1, 7, 100, 1000, 1024, 30'000, 100'000};
+  Async async({.max_pending = 2});  // two snapshots, which are kept
+  for (const std::string path : {"a", "b"}) {
+    Dict weights;
+    for (const auto n : sizes) weights[std::to_string(n)] = torch::ones({n});
+    async.io.save_checkpoint(weights, path);
+  }
+  async.io.teardown();
+  // By this thread, and by others, which take over the heaps of those that have ended.
+  std::vector<std::vector<at::Tensor>> allocated(4);
+  std::vector<std::thread> threads;
+  const auto allocate = [&sizes](std::vector<at::Tensor>& tensors) {
+    for (int i = 0; i < 100; ++i) {
+      for (const auto n : sizes) tensors.push_back(torch::ones({n}));
+    }
+  };
+  allocate(allocated[0]);
+  for (std::size_t i = 1; i < allocated.size(); ++i) threads.emplace_back(allocate, std::ref(allocated[i]));
+  for (std::thread& thread : threads) thread.join();
+  for (const std::string path : {"a", "b"}) {
+    for (const auto& [name, weight] : async.inner->saved.at(path)) {
+      for_pages_of(weight.as<at::Tensor>(), [&](std::uintptr_t page) { pages.insert(page); });
+    }
+  }
+  bool is_shared = false;
+  for (const auto& tensors : allocated) {
+    for (const at::Tensor& each : tensors) {
+      for_pages_of(each, [&](std::uintptr_t page) { is_shared |= pages.contains(page); });
+    }
+  }
+  CHECK_FALSE(is_shared);
+}
+
 TEST_CASE("A plugin that keeps a snapshot does not see it change with the next save", "[decorators]") {
   Async async;
   for (int i = 0; i < 4; ++i) async.io.save_checkpoint({{"w", torch::full({1000}, i)}}, std::to_string(i));

@@ -1,22 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// load_checkpoint(path, {.state = &state}) of PythonCheckpointIO and SafetensorsCheckpointIO.
+// load_checkpoint(path, {.state = &state}) of PythonCheckpointIO and SafetensorsCheckpointIO; and other dtypes also in
+// State::load_state_dict.
 #include <torch/torch.h>
 
 #include <filesystem>
-#include <fstream>
 
 #include "ckptio/formats/python_checkpoint_io.h"
 #include "ckptio/formats/safetensors_checkpoint_io.h"
+#include "ckptio/formats/torch_checkpoint_io.h"
 #include "ckptio/opaque.h"
 #include "ckptio/state.h"
 #include "ckptio/storage/local_storage.h"
 #include "ckptio/storage/memory_storage.h"
 #include "support/catch.h"
+#include "support/damage.h"
 #include "support/storage_helpers.h"
 #include "support/temp_folder.h"
 
 using namespace ckptio;
 using ckptio::test::ContainsSubstring;
+using ckptio::test::damage;
+using ckptio::test::flip_bit;
 using ckptio::test::TempFolder;
 
 namespace {
@@ -60,25 +64,6 @@ struct Buffers : torch::nn::Module {
     register_buffer("b", std::move(b));
   }
 };
-
-void flip_bit(const std::string& path, std::uintmax_t byte) {
-  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
-  file.seekg(static_cast<std::streamoff>(byte));
-  const char flipped = static_cast<char>(file.get() ^ 1);
-  file.seekp(static_cast<std::streamoff>(byte));
-  file.put(flipped);
-}
-
-// Damages the one place in the file where the elements of `content` stand.
-void damage(const std::string& path, const at::Tensor& content) {
-  const std::string bytes = test::read_file(LocalStorage(), path);
-  const at::Tensor plain = content.contiguous();
-  const std::string wanted(static_cast<const char*>(plain.const_data_ptr()), plain.nbytes());
-  const std::size_t at = bytes.find(wanted);
-  REQUIRE(at != std::string::npos);
-  REQUIRE(bytes.find(wanted, at + 1) == std::string::npos);
-  flip_bit(path, at + wanted.size() / 2);
-}
 
 struct Counter {
   int n = 1;
@@ -362,4 +347,198 @@ TEST_CASE("Autograd is told that a restored tensor has changed", "[python][in_pl
     CHECK(io.load_checkpoint(folder / "a.ckpt", {.state = &run.state, .transactional = transactional}) == std::nullopt);
     CHECK_THROWS_WITH(loss.backward(), ContainsSubstring("modified by an inplace operation"));
   }
+}
+
+namespace {
+
+std::vector<std::shared_ptr<CheckpointIO>> plugins_in_place() {
+  return {std::make_shared<PythonCheckpointIO>(), std::make_shared<SafetensorsCheckpointIO>()};
+}
+
+// Of every dtype that has numbers in it, and holding 0 and 1.
+std::vector<at::Tensor> tensors_of_all_dtypes() {
+  using enum at::ScalarType;
+  std::vector<at::Tensor> tensors;
+  for (const auto dtype : {Bool,
+                           Byte,
+                           Char,
+                           Short,
+                           Int,
+                           Long,
+                           UInt16,
+                           UInt32,
+                           UInt64,
+                           Half,
+                           BFloat16,
+                           Float,
+                           Double,
+                           Float8_e4m3fn,
+                           Float8_e4m3fnuz,
+                           Float8_e5m2,
+                           Float8_e5m2fnuz,
+                           Float8_e8m0fnu,
+                           ComplexHalf,
+                           ComplexFloat,
+                           ComplexDouble}) {
+    tensors.push_back(torch::tensor({0.0, 1.0, 1.0, 0.0}).to(dtype));
+  }
+  return tensors;
+}
+
+}  // namespace
+
+TEST_CASE("Other dtypes are converted on the way where that is asked for", "[python][safetensors][in_place]") {
+  const TempFolder folder;
+  const at::Tensor large = torch::rand({3, 1500, 1000}), small = torch::arange(35).reshape({7, 5});
+  for (const auto& io : plugins_in_place()) {
+    Buffers saved(large, small);
+    io->save_checkpoint({{"state_dict", state_dict(saved)}}, folder / "a.ckpt");
+    for (const bool transactional : {true, false}) {
+      const at::Tensor wide = torch::zeros({1500, 1000, 3, 2}, at::kHalf);
+      const at::Tensor a = wide.select(3, 1).permute({2, 0, 1}), b = torch::zeros({7, 5}, at::kDouble);
+      Buffers live(a, b);
+      State state;
+      state.add("state_dict", live);
+      const LoadOptions options{.state = &state, .transactional = transactional, .convert_dtypes = true};
+      CHECK(io->load_checkpoint(folder / "a.ckpt", options) == std::nullopt);
+      CHECK(torch::equal(a, large.to(at::kHalf)));
+      CHECK(torch::equal(b, small.to(at::kDouble)));
+      CHECK(wide.select(3, 0).count_nonzero().item<std::int64_t>() == 0);
+      CHECK(live.named_buffers()["a"].is_same(a));
+    }
+  }
+}
+
+TEST_CASE("Every pair of dtypes is converted as copy_ does, or refused where can_cast says no", "[python][in_place]") {
+  PythonCheckpointIO io(std::make_shared<MemoryStorage>());
+  for (const at::Tensor& source : tensors_of_all_dtypes()) {
+    io.save_checkpoint({{"state_dict", Dict{{"a", source}, {"b", source}}}}, "a");
+    for (const at::Tensor& like : tensors_of_all_dtypes()) {
+      INFO(source.dtype() << " to " << like.dtype());
+      Buffers live(torch::zeros_like(like), torch::zeros_like(like));
+      State state;
+      state.add("state_dict", live);
+      const auto load = [&] { return io.load_checkpoint("a", {.state = &state, .convert_dtypes = true}); };
+      if (at::can_cast(source.scalar_type(), like.scalar_type())) {
+        CHECK(load() == std::nullopt);
+        CHECK(Value(live.named_buffers()["a"]) == Value(torch::zeros_like(like).copy_(source)));
+      } else {
+        CHECK_THROWS_AS(load(), MismatchError);
+        CHECK(Value(live.named_buffers()["a"]) == Value(torch::zeros_like(like)));
+      }
+    }
+  }
+}
+
+TEST_CASE("Dtypes that would lose the kind of number are refused, all in one error",
+          "[python][safetensors][in_place]") {
+  const TempFolder folder;
+  for (const auto& io : plugins_in_place()) {
+    Buffers saved(torch::ones({4}, at::kComplexFloat), torch::ones({4}));
+    io->save_checkpoint({{"state_dict", state_dict(saved)}}, folder / "a.ckpt");
+    Buffers live(torch::zeros({4}), torch::zeros({4}, at::kLong));
+    State state;
+    state.add("state_dict", live);
+    CHECK_THROWS_WITH(io->load_checkpoint(folder / "a.ckpt", {.state = &state, .convert_dtypes = true}),
+                      ContainsSubstring("nothing was changed") &&
+                          ContainsSubstring("state_dict.a: dtype float32 expected, found complex64 (not converted: "
+                                            "from a complex dtype to a floating one)") &&
+                          ContainsSubstring("state_dict.b: dtype int64 expected, found float32 (not converted: "
+                                            "from a floating dtype to an integer one)"));
+    CHECK(live.named_buffers()["a"].count_nonzero().item<std::int64_t>() == 0);
+    // Without being asked for, nothing is converted.
+    Buffers wider(torch::zeros({4}, at::kComplexDouble), torch::zeros({4}, at::kDouble));
+    State wider_state;
+    wider_state.add("state_dict", wider);
+    CHECK_THROWS_AS(io->load_checkpoint(folder / "a.ckpt", {.state = &wider_state}), MismatchError);
+  }
+}
+
+TEST_CASE("Quantized and sparse tensors are not converted", "[python][in_place]") {
+  const at::Tensor plain = torch::ones({4});
+  const at::Tensor quantized = torch::quantize_per_tensor(plain, 0.1, 0, at::kQInt8);
+  const at::Tensor sparse = plain.to_sparse();
+  PythonCheckpointIO io(std::make_shared<MemoryStorage>());
+  io.save_checkpoint({{"state_dict", Dict{{"a", quantized}, {"b", sparse}}}}, "a");
+  Buffers live(torch::zeros({4}), sparse.to(at::kDouble));
+  State state;
+  state.add("state_dict", live);
+  CHECK_THROWS_WITH(io.load_checkpoint("a", {.state = &state, .convert_dtypes = true}),
+                    ContainsSubstring("state_dict.a: dtype float32 expected, found qint8 (these are not converted)") &&
+                        ContainsSubstring("state_dict.b: dtype float64 expected, found float32 (converted are"));
+}
+
+TEST_CASE("An optimizer's state is converted by the same rule", "[python][safetensors][in_place]") {
+  const TempFolder folder;
+  for (const auto& io : plugins_in_place()) {
+    const Run saved(1);
+    Checkpoint checkpoint = saved.state.state_dict();
+    // As another writer may have it.
+    checkpoint["optimizer"].at("state").at(0)["step"] = torch::tensor(7, at::kInt);
+    io->save_checkpoint(checkpoint, folder / "a.ckpt");
+    Run run(2);
+    run.net->to(at::kDouble);
+    CHECK_THROWS_AS(io->load_checkpoint(folder / "a.ckpt", {.state = &run.state}), MismatchError);
+    CHECK(io->load_checkpoint(folder / "a.ckpt", {.state = &run.state, .convert_dtypes = true}) == std::nullopt);
+    const Dict all = run.state.state_dict();
+    for (const auto& [name, tensor] : checkpoint.at("state_dict").as<Dict>()) {
+      const at::Tensor& live = all.at("state_dict").at(name).as<at::Tensor>();
+      CHECK(torch::equal(live, tensor.as<at::Tensor>().to(live.scalar_type())));
+    }
+    for (const auto& [index, param] : checkpoint.at("optimizer").at("state").as<Dict>()) {
+      const Value& live = all.at("optimizer").at("state").at(index);
+      CHECK(live.at("exp_avg") == Value(param.at("exp_avg").as<at::Tensor>().to(at::kDouble)));
+      CHECK(live.at("exp_avg_sq") == Value(param.at("exp_avg_sq").as<at::Tensor>().to(at::kDouble)));
+    }
+    CHECK(all.at("optimizer").at("state").at(0).at("step").as<at::Tensor>().item<int>() == 7);
+    run.net->forward(torch::randn({8, 64}, at::kDouble)).pow(2).mean().backward();
+    run.adam->step();  // with moments of the parameters' dtype
+  }
+}
+
+TEST_CASE("Where two names have one tensor, the later one's value stays, converted", "[python][in_place]") {
+  const TempFolder folder;
+  PythonCheckpointIO io;
+  io.save_checkpoint({{"state_dict", Dict{{"a", torch::ones({9})}, {"b", torch::full({9}, 2.0, at::kHalf)}}}},
+                     folder / "a.ckpt");
+  const at::Tensor tied = torch::zeros({9});
+  Buffers live(tied, tied);
+  State state;
+  state.add("state_dict", live);
+  CHECK(io.load_checkpoint(folder / "a.ckpt", {.state = &state, .convert_dtypes = true}) == std::nullopt);
+  CHECK(torch::equal(tied, torch::full({9}, 2.0)));
+}
+
+TEST_CASE("What is converted is checked before anything changes", "[python][in_place]") {
+  const TempFolder folder;
+  PythonCheckpointIO io;
+  const at::Tensor a = torch::rand({300}), b = torch::rand({500});
+  Buffers saved(a, b);
+  io.save_checkpoint({{"state_dict", state_dict(saved)}}, folder / "a.ckpt");
+  damage(folder / "a.ckpt", b);
+  for (const bool transactional : {true, false}) {
+    Buffers live(torch::zeros({300}), torch::zeros({500}, at::kDouble));
+    State state;
+    state.add("state_dict", live);
+    const LoadOptions options{.state = &state, .transactional = transactional, .convert_dtypes = true};
+    CHECK_THROWS_AS(io.load_checkpoint(folder / "a.ckpt", options), CorruptError);
+    CHECK(live.named_buffers()["a"].count_nonzero().item<std::int64_t>() == 0);
+    CHECK(live.named_buffers()["b"].count_nonzero().item<std::int64_t>() == 0);
+  }
+}
+
+TEST_CASE("A checkpoint of a plugin that does not restore in place is converted by load_state_dict", "[torch]") {
+  TorchCheckpointIO io(std::make_shared<MemoryStorage>());
+  const at::Tensor a = torch::rand({300});
+  Buffers saved(a, torch::arange(5));
+  io.save_checkpoint({{"state_dict", state_dict(saved)}}, "a");
+  Buffers live(torch::zeros({300}, at::kDouble), torch::zeros({5}));
+  State state;
+  state.add("state_dict", live);
+  const auto checkpoint = io.load_checkpoint("a", {.state = &state, .convert_dtypes = true});
+  REQUIRE(checkpoint);
+  CHECK_THROWS_AS(state.load_state_dict(*checkpoint), MismatchError);
+  state.load_state_dict(*checkpoint, /*strict=*/true, /*convert_dtypes=*/true);
+  CHECK(torch::equal(live.named_buffers()["a"], a.to(at::kDouble)));
+  CHECK(torch::equal(live.named_buffers()["b"], torch::arange(5).to(at::kFloat)));
 }
