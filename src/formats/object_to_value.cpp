@@ -342,7 +342,6 @@ std::shared_ptr<OpaqueContext> make_opaque_context(std::string where, ObjectGrap
   context->where = std::move(where);
   context->graph = std::move(graph);
   context->storages = std::move(storages);
-  context->tensors.reserve(context->storages.size());
   if (context->graph.root != nullptr) CycleFinder(context->in_cycles).search(*context->graph.root);
   return context;
 }
