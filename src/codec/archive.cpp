@@ -31,8 +31,9 @@ bool looks_like_zip(const ByteSource& source) {
 // TorchScript's archives have their constants beside their data.
 ArchiveFormat format_of_zip(const ZipReader& zip) {
   for (const ZipRecord& record : zip.records()) {
-    const std::size_t slash = record.name.find('/');
-    if (slash != std::string::npos && record.name.substr(slash + 1) == "constants.pkl") return ArchiveFormat::libtorch;
+    constexpr std::string_view kConstants = "/constants.pkl";
+    if (!record.name.ends_with(kConstants)) continue;
+    if (record.name.find('/') == record.name.size() - kConstants.size()) return ArchiveFormat::libtorch;
   }
   return ArchiveFormat::python;
 }
@@ -130,6 +131,12 @@ Archive Archive::open(ByteSource source, ArchiveFormat format) {
     if (file.metadata) archive.contents_.metadata = std::move(*file.metadata);
   }
   return archive;
+}
+
+std::string Archive::storage_name(std::size_t index) const {
+  const StorageRecord& storage = storages().at(index);
+  if (storage.zip_record < 0) return storage.name;
+  return std::string(zip_->records()[static_cast<std::size_t>(storage.zip_record)].name);
 }
 
 void Archive::read_storage(std::size_t index, void* destination) const {

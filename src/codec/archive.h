@@ -38,7 +38,7 @@ std::optional<ArchiveFormat> sniff_format(const ByteSource& source);
 
 // Where a storage's bytes stand.
 struct StorageRecord {
-  std::string name;                  // for messages: "archive/data/0"
+  std::string name{};                // of one in no zip record: see Archive::storage_name
   std::uint64_t data_offset = 0;     // in the file; of a stored record the bytes themselves, to map or to read at once
   std::uint64_t n_bytes = 0;         // of the storage, decompressed
   bool is_stored = true;             // false: deflated
@@ -79,6 +79,8 @@ class Archive {
   ObjectGraph take_graph() { return std::move(contents_.graph); }
   // One for each of graph().storages.
   const std::vector<StorageRecord>& storages() const { return contents_.storages; }
+  // For messages: "archive/data/0".
+  std::string storage_name(std::size_t index) const;
   // safetensors: the header's __metadata__, in its order.
   const std::vector<std::pair<std::string, std::string>>& metadata() const { return contents_.metadata; }
   // LibTorch's archives: the modules, in the order in which they were made (libtorch_file.h names them), and whether

@@ -14,9 +14,7 @@ namespace {
 constexpr std::int64_t kSmallestShared = -5, kLargestShared = 256;
 
 // What a string takes beside its object, if it is too long to stand in it.
-std::uint64_t heap_bytes(const std::string& text) {
-  return text.size() < sizeof(std::string) / 2 ? 0 : text.size() + 16;
-}
+std::uint64_t heap_bytes(std::string_view text) { return text.size() < sizeof(std::string) / 2 ? 0 : text.size() + 16; }
 
 // Length of the UTF-8 sequence at `p` ("surrogatepass": also of a lone surrogate), 0 if there is none.
 std::size_t sequence_length(const unsigned char* p, std::size_t n_left) {
@@ -45,24 +43,13 @@ std::size_t valid_prefix(const std::string& text) {
   return text.size();
 }
 
-// The number that the key of a storage is, written the shortest way.
-std::optional<std::uint32_t> number_of_key(const std::string& key) {
-  if (key.empty() || key.size() > 9 || (key[0] == '0' && key.size() > 1)) return std::nullopt;
-  std::uint32_t number = 0;
-  for (const char c : key) {
-    if (c < '0' || c > '9') return std::nullopt;
-    number = 10 * number + static_cast<std::uint32_t>(c - '0');
-  }
-  return number;
-}
-
 }  // namespace
 
 bool is_utf8(const std::string& text) { return valid_prefix(text) == text.size(); }
 
 GraphBuilder::GraphBuilder(ObjectGraph& graph, const ByteSource& source, const PickleOptions& options)
     : graph_(graph), source_(source), options_(options), small_ints_(kLargestShared - kSmallestShared + 1) {
-  for (std::uint32_t i = 0; i < graph.storages.size(); ++i) index_storage(graph.storages[i].key, i);
+  for (const StorageInfo& storage : graph.storages) add_to_key(first_of_key(storage.key));
 }
 
 void GraphBuilder::fail(const std::string& what) const {
@@ -154,13 +141,16 @@ Object* GraphBuilder::make_global(std::string module, std::string name) {
     }
   }
   object = make(ObjectGlobal{std::move(module), std::move(name)});
-  if (known != Known::none) known_.emplace(object, known);
+  if (known == Known::none) return object;
+  const auto dtype =
+      known == Known::storage_class ? dtype_of_storage_class(object->get<ObjectGlobal>()->name) : std::nullopt;
+  known_.emplace(object, KnownGlobal{known, dtype.value_or(DType::uint8)});
   return object;
 }
 
 Known GraphBuilder::known(const Object* global) const {
   const auto place = known_.find(global);
-  return place == known_.end() ? Known::none : place->second;
+  return place == known_.end() ? Known::none : place->second.known;
 }
 
 std::optional<DType> GraphBuilder::storage_dtype(const ObjectStorage& storage) const {
@@ -168,51 +158,54 @@ std::optional<DType> GraphBuilder::storage_dtype(const ObjectStorage& storage) c
   return info.untyped ? std::nullopt : std::optional(info.dtype);
 }
 
-// Python's keys are the numbers of the storages, in the order in which they are named: those need no place in the tree.
-void GraphBuilder::index_storage(const std::string& key, std::uint32_t index) {
-  if (number_of_key(key) != index) storages_by_key_[key].push_back(index);
+// The first storage of this key; if there is none, the next one is.
+std::uint32_t GraphBuilder::first_of_key(std::string_view key) {
+  const auto next = static_cast<std::uint32_t>(next_of_same_key_.size());
+  const std::uint32_t* first = storages_by_key_.find_or_add(
+      hash_of(key), next, [&](std::uint32_t known) { return graph_.storages[known].key == key; });
+  return first == nullptr ? next : *first;
 }
 
-Object* GraphBuilder::make_storage(const Object* class_object, std::string key, std::string location,
-                                   std::uint64_t n_elements) {
-  const auto* global = class_object->get<ObjectGlobal>();
-  const Known known_class = known(class_object);
-  if (known_class != Known::storage_class && known_class != Known::untyped_storage_class) {
+// The next one is of the same key as `first`, if it isn't the first itself.
+void GraphBuilder::add_to_key(std::uint32_t first) {
+  const auto next = static_cast<std::uint32_t>(next_of_same_key_.size());
+  next_of_same_key_.push_back(kNone);
+  if (first == next) return;
+  std::uint32_t last = first;
+  while (next_of_same_key_[last] != kNone) last = next_of_same_key_[last];
+  next_of_same_key_[last] = next;
+}
+
+std::uint32_t GraphBuilder::find_storage(const Object* class_object, std::string_view key, const std::string& location,
+                                         std::uint64_t n_elements) {
+  const auto known_class = known_.find(class_object);
+  const Known known = known_class == known_.end() ? Known::none : known_class->second.known;
+  if (known != Known::storage_class && known != Known::untyped_storage_class) {
     fail("a storage of the class " + describe_object(*class_object) + " found, one of torch's expected");
   }
-  StorageInfo info;
-  info.untyped = known_class == Known::untyped_storage_class;
-  if (!info.untyped) info.dtype = *dtype_of_storage_class(global->name);
-  const std::uint64_t n_item = item_size(info.dtype);
+  const bool is_untyped = known == Known::untyped_storage_class;
+  const DType dtype = known_class->second.dtype;
+  const std::uint64_t n_item = item_size(dtype);
   if (n_elements > static_cast<std::uint64_t>(INT64_MAX) / n_item) {
     fail("a storage of " + std::to_string(n_elements) + " elements found, more than memory can have");
   }
-  info.n_bytes = n_elements * n_item;
-  const auto is_same = [&](std::uint32_t index) {
-    const StorageInfo& other = graph_.storages[index];
-    if (other.dtype == info.dtype && other.untyped == info.untyped && other.n_bytes == info.n_bytes) return true;
+  const std::uint64_t n_bytes = n_elements * n_item;
+  const auto index = static_cast<std::uint32_t>(graph_.storages.size());
+  const std::uint32_t first = first_of_key(key);
+  for (std::uint32_t i = first; i != index && i != kNone; i = next_of_same_key_[i]) {
+    const StorageInfo& other = graph_.storages[i];
+    if (other.dtype == dtype && other.untyped == is_untyped && other.n_bytes == n_bytes) return i;
     // Python gives tensors of several types that share an empty storage one key.
-    if (other.n_bytes == 0 && info.n_bytes == 0) return false;
-    fail("storage " + quote_name(key) + " of " + std::to_string(info.n_bytes) + " bytes of " +
-         (info.untyped ? "no type" : std::string(dtype_name_of(info.dtype))) + " found, before it had " +
+    if (other.n_bytes == 0 && n_bytes == 0) continue;
+    fail("storage " + quote_name(key) + " of " + std::to_string(n_bytes) + " bytes of " +
+         (is_untyped ? "no type" : std::string(dtype_name_of(dtype))) + " found, before it had " +
          std::to_string(other.n_bytes) + " of " +
          (other.untyped ? "no type" : std::string(dtype_name_of(other.dtype))));
-  };
-  if (const auto number = number_of_key(key); number && *number < graph_.storages.size()) {
-    if (graph_.storages[*number].key == key && is_same(*number)) return make(ObjectStorage{*number});
-  }
-  if (const auto others = storages_by_key_.find(key); others != storages_by_key_.end()) {
-    for (const std::uint32_t index : others->second) {
-      if (is_same(index)) return make(ObjectStorage{index});
-    }
   }
   charge(sizeof(StorageInfo) + 2 * heap_bytes(key) + heap_bytes(location) + 96);
-  const auto index = static_cast<std::uint32_t>(graph_.storages.size());
-  index_storage(key, index);
-  info.key = std::move(key);
-  info.location = std::move(location);
-  graph_.storages.push_back(std::move(info));
-  return make(ObjectStorage{index});
+  graph_.storages.push_back({std::string(key), location, dtype, is_untyped, n_bytes});
+  add_to_key(first);
+  return index;
 }
 
 }  // namespace ckptio::detail

@@ -19,6 +19,7 @@
 #include "codec/limits.h"
 #include "codec/object.h"
 #include "codec/pickle_reader.h"
+#include "hash/hash_table.h"
 
 namespace ckptio::detail {
 
@@ -111,6 +112,10 @@ class GraphBuilder {
   // The object of a global; the same one for the same name.
   Object* make_global(std::string module, std::string name);
   Known known(const Object* global) const;
+  // The same for any object, and null.
+  bool is(const Object* object, Known expected) const {
+    return object != nullptr && object->is<ObjectGlobal>() && known(object) == expected;
+  }
 
   // As Python's containers do: an equal key keeps its place and its first object, and gets the new value. CorruptError
   // for keys that Python cannot hash.
@@ -118,8 +123,9 @@ class GraphBuilder {
   void set_items(Object* dict, const std::vector<Object*>& keys_and_values);  // in turn
   void add_item(Object* set, Object* item);
 
-  // The storage that a persistent id names; `class_object` is its class.
-  Object* make_storage(const Object* class_object, std::string key, std::string location, std::uint64_t n_elements);
+  // The index of the storage that a persistent id names, a new one or one that there is; `class_object` is its class.
+  std::uint32_t find_storage(const Object* class_object, std::string_view key, const std::string& location,
+                             std::uint64_t n_elements);
   // The dtype that a storage was named with (an UntypedStorage: none).
   std::optional<DType> storage_dtype(const ObjectStorage& storage) const;
 
@@ -134,16 +140,17 @@ class GraphBuilder {
     }
   }
   [[noreturn]] void fail_memory() const;
-  void index_storage(const std::string& key, std::uint32_t index);
+  std::uint32_t first_of_key(std::string_view key);
+  void add_to_key(std::uint32_t first);
   std::uint32_t key_id(const Object* key);
   std::uint32_t key_id_of_leaf(const Object* key);
   std::uint32_t key_id_of(std::string content);
   std::uint32_t key_id_of_string(std::string_view text);
   std::uint32_t key_id_of_object(const Object* key, std::uint32_t id);
   bool all_differ(const std::vector<Object*>& keys_and_values);
-  void index_items(const Object* container);
-  // Position of the key in the container, or a new one.
-  std::pair<std::uint32_t, bool> find_item(const Object* container, const Object* key, std::size_t n_items);
+  std::uint32_t index_items(const Object* container);
+  void set_numbered_item(std::uint32_t dict_number, ObjectDict& dict, Object* key, Object* value);
+  std::pair<std::uint32_t, bool> find_place(std::uint32_t container, const Object* key, std::uint32_t position);
 
   ObjectGraph& graph_;
   const ByteSource& source_;
@@ -159,26 +166,34 @@ class GraphBuilder {
   std::vector<Object*> small_ints_;
 
   std::map<std::pair<std::string, std::string>, Object*> globals_;
-  std::unordered_map<const Object*, Known> known_;
-  std::map<std::string, std::vector<std::uint32_t>> storages_by_key_;  // those that index_storage() puts there
+  struct KnownGlobal {
+    Known known = Known::none;
+    DType dtype = DType::uint8;  // of a storage_class
+  };
+  std::unordered_map<const Object*, KnownGlobal> known_;
+  static constexpr std::uint32_t kNone = 0xffffffff;
+  HashTable<std::uint32_t> storages_by_key_;     // the first of each key
+  std::vector<std::uint32_t> next_of_same_key_;  // one for each storage, or kNone
 
-  // Equal keys have equal numbers: each is made once, of what it holds (a tuple: of its items' numbers), and looked up
-  // in trees. So a tuple that is shared is not walked again (its hash in Python takes exponential time), and no choice
-  // of names makes it slow.
+  // Equal keys have equal numbers: each is made once, of what it holds (a tuple: of its items' numbers), and looked up.
+  // So a tuple that is shared is not walked again: its hash in Python takes exponential time.
+  struct StringKey {
+    std::string_view text;
+    std::uint32_t id;
+  };
   std::uint32_t n_key_ids_ = 0;
-  std::map<std::string_view, std::uint32_t> ids_of_strings_;
+  std::vector<StringKey> string_keys_;
+  HashTable<std::uint32_t> string_keys_by_text_;
   std::map<std::string, std::uint32_t> ids_of_contents_;
   std::unordered_map<const Object*, std::uint32_t> ids_of_objects_;
-  // (container, key) -> position. Both are numbers that the file can hardly choose; the hash mixes them.
-  struct MixedHash {
-    std::size_t operator()(std::uint64_t x) const {
-      x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-      x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
-      return x ^ (x >> 31);
-    }
+  // Where a key stands in a container that is filled bit by bit; both as numbers.
+  struct Place {
+    std::uint64_t container_and_key;
+    std::uint32_t position;
   };
   std::unordered_map<const Object*, std::uint32_t> container_numbers_;
-  std::unordered_map<std::uint64_t, std::uint32_t, MixedHash> positions_;
+  std::vector<Place> places_;
+  HashTable<std::uint32_t> places_by_key_;
 };
 
 // Whether the text is UTF-8 as Python's 'surrogatepass' takes it.

@@ -2,6 +2,7 @@
 #include "codec/json_text.h"
 
 #include "ckptio/error.h"
+#include "codec/plain_json.h"
 
 #ifdef CKPTIO_HAVE_JSON
 
@@ -112,6 +113,7 @@ void read_json(std::string_view text, std::size_t max_depth, JsonHandler& handle
   // A NUL would end nlohmann's reading as if the text ended there.
   if (const std::size_t nul = text.find('\0'); nul != std::string_view::npos) throw JsonError(nul, "a NUL byte");
   handler.n_read_ = 0;
+  if (is_plain_json(text, max_depth)) return tell_plain_json(text, handler, handler.n_read_);
   Events events(handler, max_depth);
   Json::sax_parse(CountingIterator(text.data(), &handler.n_read_),
                   CountingIterator(text.data() + text.size(), &handler.n_read_), &events);

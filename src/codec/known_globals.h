@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "codec/graph_builder.h"
+#include "codec/plain_tensor.h"
 
 namespace ckptio::detail {
 
@@ -31,6 +32,9 @@ Object* new_known(GraphBuilder& builder, const Object* global, const Object* arg
 
 // The part of call_known for tensors: known_tensors.cpp.
 Object* call_known_tensor_function(GraphBuilder& builder, Known known, const std::vector<Object*>& args);
+
+// What rebuild_tensor_v2 gives for these arguments, of which the storage is `storage`.
+Object* rebuild_plain_tensor(GraphBuilder& builder, const PlainTensor& plain, std::uint32_t storage);
 
 // Checks what Python code set on an object, a dict of attributes (or a tuple of that and a dict of slots, or None), and
 // returns it; null where there is nothing.

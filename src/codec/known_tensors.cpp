@@ -41,6 +41,7 @@ class Arguments {
                     " expected");
     }
     std::vector<std::int64_t> values;
+    values.reserve(items.size());
     for (const Object* item : items) {
       const auto* value = item->get<std::int64_t>();
       if (value == nullptr || *value < 0) {
@@ -154,14 +155,17 @@ void set_metadata(GraphBuilder& builder, ObjectTensor& tensor, const Object* met
   }
 }
 
+DType typed_storage_dtype(GraphBuilder& builder, std::uint32_t storage) {
+  const auto dtype = builder.storage_dtype({storage});
+  if (!dtype) builder.fail("a storage of no type found, a typed one expected");
+  return *dtype;
+}
+
 // (storage, offset, size, stride), which all dense tensors begin with.
 ObjectTensor dense_part(GraphBuilder& builder, const Arguments& args, std::optional<DType> dtype) {
-  const auto& storage = args.get<ObjectStorage>(0, "storage");
   ObjectTensor tensor;
-  tensor.storage = storage.storage;
-  if (!dtype) dtype = builder.storage_dtype(storage);
-  if (!dtype) builder.fail("a storage of no type found, a typed one expected");
-  tensor.dtype = *dtype;
+  tensor.storage = args.get<ObjectStorage>(0, "storage").storage;
+  tensor.dtype = dtype ? *dtype : typed_storage_dtype(builder, tensor.storage);
   tensor.offset = args.get<std::int64_t>(1, "storage offset");
   if (tensor.offset < 0)
     builder.fail("the storage offset " + std::to_string(tensor.offset) + " found, 0 or more expected");
@@ -449,6 +453,24 @@ Object* rebuild_from_type(GraphBuilder& builder, const std::vector<Object*>& ite
 }
 
 }  // namespace
+
+Object* rebuild_plain_tensor(GraphBuilder& builder, const PlainTensor& plain, std::uint32_t storage) {
+  const auto values_of = [](const PlainTensor::Dims& dims) {
+    return std::vector<std::int64_t>(dims.values.begin(), dims.values.begin() + static_cast<std::ptrdiff_t>(dims.n));
+  };
+  builder.charge((plain.sizes.n + plain.strides.n) * 8 + 64);
+  Object* const object = builder.make(ObjectTensor());
+  ObjectTensor& tensor = *object->get<ObjectTensor>();
+  tensor.storage = storage;
+  tensor.dtype = typed_storage_dtype(builder, storage);
+  tensor.offset = plain.offset;
+  tensor.sizes = values_of(plain.sizes);
+  tensor.strides = values_of(plain.strides);
+  tensor.requires_grad = plain.requires_grad;
+  check_geometry(builder, tensor);
+  refuse_quantized(builder, tensor);
+  return object;
+}
 
 Object* call_known_tensor_function(GraphBuilder& builder, Known known, const std::vector<Object*>& args) {
   switch (known) {

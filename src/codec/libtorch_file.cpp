@@ -25,10 +25,10 @@ using Class = std::shared_ptr<const TorchScriptClass>;
 using Classes = std::map<std::string, Class>;  // by qualified name: "__torch__.Net"
 
 // "archive/code/__torch__/torch/nn.py" -> "__torch__.torch.nn"; empty for records that are no code.
-std::string module_of(const std::string& record, const std::string& prefix) {
+std::string module_of(std::string_view record, const std::string& prefix) {
   const std::string folder = prefix + "code/";
   if (!record.starts_with(folder) || !record.ends_with(".py")) return "";
-  std::string module = record.substr(folder.size(), record.size() - folder.size() - 3);
+  std::string module(record.substr(folder.size(), record.size() - folder.size() - 3));
   std::replace(module.begin(), module.end(), '/', '.');
   return module;
 }
@@ -45,7 +45,8 @@ Classes read_classes(const ZipReader& zip, const std::string& prefix) {
                              std::to_string(kMaxCodeBytes >> 20) + " MiB of TorchScript code");
     }
     const auto text = zip.read(record);
-    auto code = examine_torchscript(record.name, {reinterpret_cast<const char*>(text.data()), text.size()});
+    auto code =
+        examine_torchscript(std::string(record.name), {reinterpret_cast<const char*>(text.data()), text.size()});
     for (TorchScriptClass& found : code.classes) {
       // Two of one name are no class of either: LibTorch's own rule is not ours to guess.
       Class& known = classes[module + "." + found.name];
@@ -112,7 +113,7 @@ void resolve_meta(ObjectGraph& graph) {
 
 void check_constants(const ZipReader& zip, const std::string& prefix, bool is_big_endian) {
   ArchiveContents constants;
-  read_pickle_record(zip, require_record(zip, prefix, "constants.pkl"), PickleDialect::libtorch, constants.graph);
+  read_pickle_record(zip, require_record(zip, prefix + "constants.pkl"), PickleDialect::libtorch, constants.graph);
   resolve_meta(constants.graph);
   find_storages(zip, prefix + "constants/", is_big_endian, 0, constants);
 }
@@ -182,7 +183,7 @@ ArchiveContents read_libtorch_file(const ZipReader& zip) {
   ArchiveContents contents;
   {
     const Classes classes = read_classes(zip, prefix);
-    read_pickle_record(zip, require_record(zip, prefix, "data.pkl"), PickleDialect::libtorch, contents.graph);
+    read_pickle_record(zip, require_record(zip, prefix + "data.pkl"), PickleDialect::libtorch, contents.graph);
     contents.script_modules = resolve_objects(contents.graph, classes, zip.source());
   }
   resolve_meta(contents.graph);

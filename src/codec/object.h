@@ -174,12 +174,14 @@ struct ObjectGraph {
 
   template <class T>
   Object* make(T value) {
-    const auto number = static_cast<std::uint32_t>(objects.size());
+    Object& object = objects.emplace_back();
+    object.number = static_cast<std::uint32_t>(objects.size() - 1);
     if constexpr (std::is_same_v<T, ObjectTensor> || std::is_same_v<T, ObjectOpaque>) {
-      return &objects.emplace_back(Object{std::make_unique<T>(std::move(value)), number});
+      object.held = std::make_unique<T>(std::move(value));
     } else {
-      return &objects.emplace_back(Object{std::move(value), number});
+      object.held.template emplace<T>(std::move(value));
     }
+    return &object;
   }
   ObjectGraph() = default;
   ObjectGraph(ObjectGraph&&) = default;

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "codec/byte_source.h"
@@ -20,7 +21,15 @@ class PickleInput {
   std::uint64_t offset() const { return offset_; }  // in the source, of the next byte
   std::uint64_t n_left() const { return source_.size - offset_; }
 
-  // The next `n_bytes` bytes, at most 64; valid until the next call. Null if there are fewer.
+  // The next bytes, without taking them: `n_most` of them, a few hundred at most, or as many as there are. Valid until
+  // the next call.
+  std::string_view peek(std::size_t n_most) {
+    if (n_most > n_left()) n_most = static_cast<std::size_t>(n_left());
+    if (n_most > window_.size() - position_) fill(n_most);
+    return {reinterpret_cast<const char*>(window_.data() + position_), n_most};
+  }
+
+  // The next `n_bytes` bytes, at most 64, or what peek() gave; valid until the next call. Null if there are fewer.
   const unsigned char* take(std::size_t n_bytes) {
     if (n_bytes > window_.size() - position_ && !fill(n_bytes)) return nullptr;
     const unsigned char* bytes = window_.data() + position_;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 
 #include "codec/graph_builder.h"
 
@@ -105,12 +106,13 @@ std::uint32_t GraphBuilder::key_id_of(std::string content) {
 }
 
 std::uint32_t GraphBuilder::key_id_of_string(std::string_view text) {
-  const auto [place, is_new] = ids_of_strings_.try_emplace(text, n_key_ids_);
-  if (is_new) {
-    charge(kKeyBytes);
-    ++n_key_ids_;
-  }
-  return place->second;
+  const std::uint32_t* known =
+      string_keys_by_text_.find_or_add(hash_of(text), static_cast<std::uint32_t>(string_keys_.size()),
+                                       [&](std::uint32_t i) { return string_keys_[i].text == text; });
+  if (known != nullptr) return string_keys_[*known].id;
+  charge(kKeyBytes);
+  string_keys_.push_back({text, n_key_ids_});
+  return n_key_ids_++;
 }
 
 std::uint32_t GraphBuilder::key_id_of_object(const Object* key, std::uint32_t id) {
@@ -186,29 +188,32 @@ std::uint32_t GraphBuilder::key_id(const Object* key) {
 }
 
 // A container that was filled at once is not in the table; when more comes, it must be.
-void GraphBuilder::index_items(const Object* container) {
-  const auto number = static_cast<std::uint32_t>(container_numbers_.size());
-  if (!container_numbers_.try_emplace(container, number).second) return;
+std::uint32_t GraphBuilder::index_items(const Object* container) {
+  const auto [place, is_new] =
+      container_numbers_.try_emplace(container, static_cast<std::uint32_t>(container_numbers_.size()));
+  const std::uint32_t number = place->second;
+  if (!is_new) return number;
   charge(kPositionBytes);
   std::uint32_t position = 0;
-  const auto add = [&](const Object* key) {
-    charge(kPositionBytes);
-    positions_.emplace(std::uint64_t{number} << 32 | key_id(key), position++);
-  };
   if (const auto* dict = container->get<ObjectDict>()) {
-    for (const auto& item : dict->items) add(item.first);
+    for (const auto& item : dict->items) find_place(number, item.first, position++);
   } else {
-    for (const Object* item : container->get<ObjectSet>()->items) add(item);
+    for (const Object* item : container->get<ObjectSet>()->items) find_place(number, item, position++);
   }
+  return number;
 }
 
-std::pair<std::uint32_t, bool> GraphBuilder::find_item(const Object* container, const Object* key,
-                                                       std::size_t n_items) {
-  index_items(container);
-  const std::uint64_t number = container_numbers_.at(container);
-  const auto [place, is_new] = positions_.try_emplace(number << 32 | key_id(key), static_cast<std::uint32_t>(n_items));
-  if (is_new) charge(kPositionBytes);
-  return {place->second, is_new};
+// Of an equal key that is there, or `position`, where it is from now on.
+std::pair<std::uint32_t, bool> GraphBuilder::find_place(std::uint32_t container, const Object* key,
+                                                        std::uint32_t position) {
+  const std::uint64_t wanted = std::uint64_t{container} << 32 | key_id(key);
+  const std::uint32_t* known =
+      places_by_key_.find_or_add(hash_of(wanted), static_cast<std::uint32_t>(places_.size()),
+                                 [&](std::uint32_t i) { return places_[i].container_and_key == wanted; });
+  if (known != nullptr) return {places_[*known].position, false};
+  charge(kPositionBytes);
+  places_.push_back({wanted, position});
+  return {position, true};
 }
 
 // Whether no key is equal to another one.
@@ -216,41 +221,46 @@ bool GraphBuilder::all_differ(const std::vector<Object*>& keys_and_values) {
   std::vector<std::uint32_t> ids;
   ids.reserve(keys_and_values.size() / 2);
   for (std::size_t i = 0; i < keys_and_values.size(); i += 2) ids.push_back(key_id(keys_and_values[i]));
+  // New ones count up.
+  if (std::adjacent_find(ids.begin(), ids.end(), std::greater_equal<>()) == ids.end()) return true;
   std::sort(ids.begin(), ids.end());
   return std::adjacent_find(ids.begin(), ids.end()) == ids.end();
 }
 
 // Most dicts get all their items at once, and none twice: those need no place in the table.
 void GraphBuilder::set_items(Object* dict, const std::vector<Object*>& keys_and_values) {
-  auto& items = dict->get<ObjectDict>()->items;
-  const bool is_plain = items.empty() && container_numbers_.count(dict) == 0 && all_differ(keys_and_values);
-  if (is_plain) {
+  auto& to = *dict->get<ObjectDict>();
+  if (to.items.empty() && container_numbers_.count(dict) == 0 && all_differ(keys_and_values)) {
     charge_items(keys_and_values.size());
-    items.reserve(keys_and_values.size() / 2);
-  }
-  for (std::size_t i = 0; i < keys_and_values.size(); i += 2) {
-    if (is_plain) {
-      items.emplace_back(keys_and_values[i], keys_and_values[i + 1]);
-    } else {
-      set_item(dict, keys_and_values[i], keys_and_values[i + 1]);
+    to.items.reserve(keys_and_values.size() / 2);
+    for (std::size_t i = 0; i < keys_and_values.size(); i += 2) {
+      to.items.emplace_back(keys_and_values[i], keys_and_values[i + 1]);
+    }
+  } else if (!keys_and_values.empty()) {
+    const std::uint32_t number = index_items(dict);
+    for (std::size_t i = 0; i < keys_and_values.size(); i += 2) {
+      set_numbered_item(number, to, keys_and_values[i], keys_and_values[i + 1]);
     }
   }
 }
 
 void GraphBuilder::set_item(Object* dict, Object* key, Object* value) {
-  auto& items = dict->get<ObjectDict>()->items;
-  const auto [position, is_new] = find_item(dict, key, items.size());
+  set_numbered_item(index_items(dict), *dict->get<ObjectDict>(), key, value);
+}
+
+void GraphBuilder::set_numbered_item(std::uint32_t dict_number, ObjectDict& dict, Object* key, Object* value) {
+  const auto [position, is_new] = find_place(dict_number, key, static_cast<std::uint32_t>(dict.items.size()));
   if (is_new) {
     charge_items(2);
-    items.emplace_back(key, value);
+    dict.items.emplace_back(key, value);
   } else {
-    items[position].second = value;
+    dict.items[position].second = value;
   }
 }
 
 void GraphBuilder::add_item(Object* set, Object* item) {
   auto& items = set->get<ObjectSet>()->items;
-  if (!find_item(set, item, items.size()).second) return;
+  if (!find_place(index_items(set), item, static_cast<std::uint32_t>(items.size())).second) return;
   charge_items(1);
   items.push_back(item);
 }

@@ -58,6 +58,13 @@ class Memo {
   std::unordered_set<const Object*> stored_;
 };
 
+// The name of a record.
+bool is_storage_key(std::string_view key) {
+  const auto is_plain = [](unsigned char c) { return c > 0x20 && c < 0x7F && c != '\\'; };
+  return !key.empty() && key.size() <= kMaxStorageNameBytes && std::all_of(key.begin(), key.end(), is_plain) &&
+         key.front() != '/' && key.find("..") == key.npos;
+}
+
 class PickleMachine {
  public:
   PickleMachine(ObjectGraph& graph, const ByteSource& source, const PickleOptions& options)
@@ -175,6 +182,7 @@ class PickleMachine {
   void new_object(Object* callable, Object* args, Object* kwargs);
   void push_opaque(ObjectOpaque::Make make, Object* callable, Object* args, Object* kwargs);
   void push_persistent(const Object* id);
+  void take_plain_tensor();
 
   ObjectGraph& graph_;
   PickleInput input_;
@@ -207,6 +215,7 @@ bool PickleMachine::step_memo(Op op) {
     Object* object = memo_.get(number);
     if (object == nullptr) builder_.fail("memo entry " + std::to_string(number) + " found, which was never stored");
     push(object);
+    if (builder_.is(object, Known::rebuild_tensor_v2)) take_plain_tensor();
   };
   const auto take_number = [&] {
     const auto number = parse_unsigned(take_line());
@@ -620,9 +629,7 @@ void PickleMachine::push_persistent(const Object* id) {
   }
   const std::string* key = text_at(2);
   const std::string* location = text_at(3);
-  const auto is_plain = [](unsigned char c) { return c > 0x20 && c < 0x7F && c != '\\'; };
-  if (key == nullptr || key->empty() || key->size() > kMaxStorageNameBytes ||
-      !std::all_of(key->begin(), key->end(), is_plain) || key->front() == '/' || key->find("..") != std::string::npos) {
+  if (key == nullptr || !is_storage_key(*key)) {
     builder_.fail(describe_object(*tuple->items[2]) + " found as a storage's key, the name of a record expected");
   }
   if (location == nullptr || location->size() > kMaxStorageNameBytes) {
@@ -632,11 +639,36 @@ void PickleMachine::push_persistent(const Object* id) {
   if (n_elements == nullptr || *n_elements < 0) {
     builder_.fail(describe_object(*tuple->items[4]) + " found as a storage's size, an integer from 0 on expected");
   }
-  Object* storage = builder_.make_storage(tuple->items[1], *key, *location, static_cast<std::uint64_t>(*n_elements));
+  const std::uint32_t storage =
+      builder_.find_storage(tuple->items[1], *key, *location, static_cast<std::uint64_t>(*n_elements));
   if (is_legacy && !tuple->items[5]->is<ObjectNone>()) {
     builder_.fail_unsupported("a view of a storage found, as PyTorch wrote them before version 0.4");
   }
-  push(storage);
+  push(builder_.make(ObjectStorage{storage}));
+}
+
+// At a call of rebuild_tensor_v2: makes the tensor at once where the opcodes are those that picklers write. Errors are
+// those of the opcodes where they would come up one by one.
+void PickleMachine::take_plain_tensor() {
+  const auto plain = match_plain_tensor(input_.peek(PlainTensor::kMaxBytes));
+  if (!plain || builder_.dialect() == PickleDialect::legacy || !is_storage_key(plain->key)) return;
+  const Object* word = memo_.get(plain->storage_word);
+  const Object* storage_class = memo_.get(plain->storage_class);
+  const Object* location = memo_.get(plain->location);
+  const Object* ordered_dict = memo_.get(plain->ordered_dict);
+  const auto is_text = [](const Object* object) { return object != nullptr && object->is<ObjectString>(); };
+  const bool is_right = is_text(word) && word->get<ObjectString>()->utf8 == "storage" && storage_class != nullptr &&
+                        is_text(location) && location->get<ObjectString>()->utf8.size() <= kMaxStorageNameBytes &&
+                        builder_.is(ordered_dict, Known::ordered_dict);
+  if (!is_right) return;
+  const std::uint64_t begin = input_.offset();
+  builder_.set_place(begin + plain->persistent_id_at, opcode_name(static_cast<std::uint8_t>(Op::binpersid)));
+  const std::uint32_t storage = builder_.find_storage(storage_class, plain->key, location->get<ObjectString>()->utf8,
+                                                      static_cast<std::uint64_t>(plain->n_elements));
+  builder_.set_place(begin + plain->n_bytes - 1, opcode_name(static_cast<std::uint8_t>(Op::reduce)));
+  Object* tensor = rebuild_plain_tensor(builder_, *plain, storage);
+  input_.take(plain->n_bytes);
+  stack_.back() = tensor;
 }
 
 }  // namespace

@@ -27,6 +27,7 @@ constexpr std::uint64_t kMaxDeflatedPickleBytes = std::uint64_t{128} << 20;
 std::string where_of(const ZipRecord& record) { return "record " + quote_name(record.name); }
 
 bool starts_with_folded(std::string_view text, std::string_view prefix) {
+  if (text.starts_with(prefix)) return true;
   return text.size() >= prefix.size() && std::equal(prefix.begin(), prefix.end(), text.begin(),
                                                     [](char a, char b) { return fold_case(a) == fold_case(b); });
 }
@@ -73,13 +74,13 @@ std::string zip_prefix(const ZipReader& zip) {
     throw CorruptError("cannot read '" + zip.source().name + "': a zip archive without records found, a checkpoint's " +
                        "expected");
   }
-  const std::string& first = zip.records().front().name;
+  const std::string_view first = zip.records().front().name;
   const std::size_t slash = first.find('/');
   if (slash == std::string::npos) {
     throw_corrupt(zip.source(), where_of(zip.records().front()), zip.records().front().header_offset,
                   "a record outside of any folder found, 'archive/data.pkl' or the like expected");
   }
-  const std::string prefix = first.substr(0, slash + 1);
+  const std::string prefix(first.substr(0, slash + 1));
   for (const ZipRecord& record : zip.records()) {
     if (starts_with_folded(record.name, prefix)) continue;
     throw_corrupt(zip.source(), where_of(record), record.header_offset,
@@ -88,16 +89,15 @@ std::string zip_prefix(const ZipReader& zip) {
   return prefix;
 }
 
-const ZipRecord& require_record(const ZipReader& zip, const std::string& prefix, std::string_view name) {
-  const std::string full = prefix + std::string(name);
-  if (const ZipRecord* record = zip.find_ignoring_case(full)) return *record;
-  throw CorruptError("cannot read '" + zip.source().name + "': there is no record " + quote_name(full) + " among the " +
+const ZipRecord& require_record(const ZipReader& zip, const std::string& name) {
+  if (const ZipRecord* record = zip.find_ignoring_case(name)) return *record;
+  throw CorruptError("cannot read '" + zip.source().name + "': there is no record " + quote_name(name) + " among the " +
                      std::to_string(zip.records().size()) + " of the archive");
 }
 
 void check_version(const ZipReader& zip, const std::string& prefix) {
   const ZipRecord* inner = zip.find_ignoring_case(prefix + ".data/version");
-  const ZipRecord& record = inner != nullptr ? *inner : require_record(zip, prefix, "version");
+  const ZipRecord& record = inner != nullptr ? *inner : require_record(zip, prefix + "version");
   std::string digits = read_small(zip, record);
   while (!digits.empty() && digits.back() == '\n') digits.pop_back();
   const bool is_number =
@@ -122,7 +122,7 @@ void read_pickle_record(const ZipReader& zip, const ZipRecord& record, PickleDia
                            (is_stored ? "" : "compressed ") + "pickle of " + std::to_string(record.size) +
                            " bytes found, at most " + std::to_string(limit) + " are read");
   }
-  const PickleOptions options{record.name, dialect};
+  const PickleOptions options{std::string(record.name), dialect};
   std::uint64_t end = 0;
   if (is_stored && record.size > kMaxPickleInMemory) {
     zip.verify(record);
@@ -152,17 +152,21 @@ void find_storages(const ZipReader& zip, const std::string& folder, bool is_big_
   const bool swap_bytes = is_big_endian != (std::endian::native == std::endian::big);
   std::vector<std::uint8_t> sizes;
   if (swap_bytes) sizes = swap_sizes(contents.graph, first, zip);
+  std::string name = folder;
+  std::size_t next = 0;  // behind the last one that was found: most files have them in order
   contents.storages.reserve(contents.graph.storages.size());
   for (std::size_t i = first; i < contents.graph.storages.size(); ++i) {
     const StorageInfo& storage = contents.graph.storages[i];
-    const ZipRecord& record = require_record(zip, folder, storage.key);
+    name.replace(folder.size(), name.npos, storage.key);
+    const bool is_next = next < zip.records().size() && zip.records()[next].name == name;
+    const ZipRecord& record = is_next ? zip.records()[next] : require_record(zip, name);
+    next = static_cast<std::size_t>(&record - zip.records().data()) + 1;
     if (record.size != storage.n_bytes) {
       throw_corrupt(zip.source(), where_of(record), record.data_offset,
                     std::to_string(record.size) + " bytes found, " + std::to_string(storage.n_bytes) +
                         " expected for its storage");
     }
     StorageRecord found;
-    found.name = record.name;
     found.data_offset = record.data_offset;
     found.n_bytes = record.size;
     found.is_stored = record.method == ZipMethod::stored;
@@ -179,7 +183,8 @@ ArchiveContents read_python_file(const ZipReader& zip) {
   check_version(zip, prefix);
   const bool is_big = is_big_endian(zip, prefix);
   ArchiveContents contents;
-  read_pickle_record(zip, require_record(zip, prefix, "data.pkl"), PickleDialect::python, contents.graph);
+  contents.graph.storages.reserve(zip.records().size());  // about so many
+  read_pickle_record(zip, require_record(zip, prefix + "data.pkl"), PickleDialect::python, contents.graph);
   find_storages(zip, prefix + "data/", is_big, 0, contents);
   return contents;
 }

@@ -19,8 +19,8 @@ namespace ckptio::detail {
 // The folder that all records are in, with its '/': "archive/". CorruptError if one is elsewhere.
 std::string zip_prefix(const ZipReader& zip);
 
-// Record prefix + name, without regard to case; CorruptError if there is none.
-const ZipRecord& require_record(const ZipReader& zip, const std::string& prefix, std::string_view name);
+// The record of this name, without regard to case; CorruptError if there is none.
+const ZipRecord& require_record(const ZipReader& zip, const std::string& name);
 
 // Checks the record `version`, 1 to 10; UnsupportedError for a newer one.
 void check_version(const ZipReader& zip, const std::string& prefix);

@@ -89,8 +89,12 @@ void check_ranges(const ByteSource& source, const std::vector<SafetensorsEntry>&
   std::vector<const SafetensorsEntry*> by_offset;
   by_offset.reserve(entries.size());
   for (const SafetensorsEntry& entry : entries) by_offset.push_back(&entry);
-  std::sort(by_offset.begin(), by_offset.end(),
-            [](const auto* a, const auto* b) { return std::pair(a->begin, a->end) < std::pair(b->begin, b->end); });
+  const auto is_before = [](const auto* a, const auto* b) {
+    return std::pair(a->begin, a->end) < std::pair(b->begin, b->end);
+  };
+  if (!std::is_sorted(by_offset.begin(), by_offset.end(), is_before)) {
+    std::sort(by_offset.begin(), by_offset.end(), is_before);
+  }
   std::uint64_t expected = 0;
   for (const SafetensorsEntry* entry : by_offset) {
     if (entry->begin != expected || entry->end < entry->begin) {

@@ -7,6 +7,7 @@
 #include "ckptio/error.h"
 #include "codec/json_text.h"
 #include "codec/zip_directory.h"
+#include "hash/hash_table.h"
 
 namespace ckptio::detail {
 namespace {
@@ -228,13 +229,15 @@ class HeaderHandler final : public JsonHandler {
 
 template <class Items, class NameOf>
 void refuse_repeated_names(const ByteSource& source, const std::string& where, const Items& items, NameOf name_of) {
-  std::vector<std::string_view> names;
+  HashTable<std::string_view> names;
   names.reserve(items.size());
-  for (const auto& item : items) names.push_back(name_of(item));
-  std::sort(names.begin(), names.end());
-  const auto twice = std::adjacent_find(names.begin(), names.end());
-  if (twice != names.end())
-    throw_corrupt(source, where, kHeaderOffset, "the key " + quote_name(*twice) + " comes twice");
+  for (const auto& item : items) {
+    const std::string_view name = name_of(item);
+    if (names.find_or_add(hash_of(name), name, [name](std::string_view other) { return other == name; }) == nullptr) {
+      continue;
+    }
+    throw_corrupt(source, where, kHeaderOffset, "the key " + quote_name(name) + " comes twice");
+  }
 }
 
 }  // namespace

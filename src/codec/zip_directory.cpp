@@ -64,6 +64,13 @@ Bytes read_bytes(const ByteSource& source, std::uint64_t offset, std::uint64_t n
   return bytes;
 }
 
+// The same in memory that is there already, and grows with what is read.
+const unsigned char* read_into(Bytes& buffer, const ByteSource& source, std::uint64_t offset, std::uint64_t n_bytes) {
+  if (buffer.size() < n_bytes) buffer.resize(n_bytes);
+  if (n_bytes > 0) source.read_at(offset, buffer.data(), n_bytes);
+  return buffer.data();
+}
+
 // What the end of the file says about the directory.
 struct Directory {
   std::uint64_t offset = 0, n_bytes = 0, n_records = 0;
@@ -228,41 +235,38 @@ bool apply_zip64(HeaderFields& fields, std::string_view extra) {
   return true;
 }
 
-void check_name(const ByteSource& source, std::uint64_t offset, const std::string& name) {
+void check_name(const ByteSource& source, std::uint64_t offset, std::string_view name) {
   const auto refuse = [&](const char* what) { throw_corrupt(source, "record " + quote_name(name), offset, what); };
   if (name.empty()) refuse("an empty name found");
   if (name.find('\0') != std::string::npos) refuse("a NUL byte found in its name");
   const auto is_separator = [](char c) { return c == '/' || c == '\\'; };
   if (is_separator(name[0]) || (name.size() > 1 && name[1] == ':'))
     refuse("an absolute path found as its name, a relative one expected");
-  for (std::size_t begin = 0, end = 0; begin <= name.size(); begin = end + 1) {
-    end = static_cast<std::size_t>(
-        std::find_if(name.begin() + static_cast<std::ptrdiff_t>(begin), name.end(), is_separator) - name.begin());
-    if (name.compare(begin, end - begin, "..") == 0) refuse("'..' found in its name");
+  for (std::size_t at = name.find(".."); at != name.npos; at = name.find("..", at + 1)) {
+    const bool begins = at == 0 || is_separator(name[at - 1]);
+    if (begins && (at + 2 == name.size() || is_separator(name[at + 2]))) refuse("'..' found in its name");
   }
 }
 
 // Method, flags, attributes and sizes that cannot be: before any data is looked at.
 void check_entry(const ByteSource& source, std::uint64_t offset, const ZipRecord& record, const unsigned char* entry) {
   const unsigned flags = load_le16(entry + 8), method = load_le16(entry + 10);
-  const std::string where = "record " + quote_name(record.name);
+  const auto refuse = [&](const std::string& what) {
+    throw_corrupt(source, "record " + quote_name(record.name), offset, what);
+  };
   const bool is_directory = (load_le32(entry + 38) & kAttributeDirectory) != 0 || record.name.back() == '/';
-  if (is_directory && record.size != 0)
-    throw_corrupt(source, where, offset, found_expected("size of a directory", record.size, "0"));
-  if ((flags & kFlagsRefused) != 0)
-    throw_corrupt(source, where, offset,
-                  "encryption or patch flags " + hex(flags & kFlagsRefused) + " found, none expected");
-  if (method != 0 && method != 8)
-    throw_corrupt(source, where, offset, found_expected("compression method", method, "0 (stored) or 8 (deflated)"));
+  if (is_directory && record.size != 0) refuse(found_expected("size of a directory", record.size, "0"));
+  if ((flags & kFlagsRefused) != 0) {
+    refuse("encryption or patch flags " + hex(flags & kFlagsRefused) + " found, none expected");
+  }
+  if (method != 0 && method != 8) refuse(found_expected("compression method", method, "0 (stored) or 8 (deflated)"));
   if (method == 0 && record.size != record.compressed_size) {
-    throw_corrupt(source, where, offset,
-                  found_expected("size of stored data", record.compressed_size, std::to_string(record.size)));
+    refuse(found_expected("size of stored data", record.compressed_size, std::to_string(record.size)));
   }
   if (method == 8 && record.size / kMaxDeflateRatio > record.compressed_size) {
-    throw_corrupt(source, where, offset,
-                  found_expected("size", record.size,
-                                 "at most " + std::to_string(kMaxDeflateRatio) + " times the " +
-                                     std::to_string(record.compressed_size) + " compressed bytes"));
+    refuse(found_expected("size", record.size,
+                          "at most " + std::to_string(kMaxDeflateRatio) + " times the " +
+                              std::to_string(record.compressed_size) + " compressed bytes"));
   }
 }
 
@@ -282,7 +286,7 @@ ZipRecord parse_entry(const ByteSource& source, const Directory& directory, cons
   }
   const auto* text = reinterpret_cast<const char*>(p + kEntryBytes);
   ZipRecord record;
-  record.name.assign(text, n_name);
+  record.name = {text, n_name};
   check_name(source, offset, record.name);
   HeaderFields fields = {load_le32(p + 24), load_le32(p + 20), load_le32(p + 42)};
   if (!apply_zip64(fields, {text + n_name, n_extra})) {
@@ -304,63 +308,59 @@ ZipRecord parse_entry(const ByteSource& source, const Directory& directory, cons
 // CRC and sizes in the local header `p`, if it has them, against those of the directory.
 void check_local_sizes(const ByteSource& source, const ZipRecord& record, const unsigned char* p,
                        std::string_view extra) {
-  const std::string where = "record " + quote_name(record.name);
+  const auto refuse = [&](const std::string& what) {
+    throw_corrupt(source, "record " + quote_name(record.name), record.header_offset, what);
+  };
   HeaderFields fields = {load_le32(p + 22), load_le32(p + 18), 0};
-  if (!apply_zip64(fields, extra))
-    throw_corrupt(source, where, record.header_offset, "damaged extra fields found in its local header");
-  const std::string as_in_directory = " (as in the directory)";
+  if (!apply_zip64(fields, extra)) refuse("damaged extra fields found in its local header");
+  constexpr const char* kAsInDirectory = " (as in the directory)";
   if (fields.size != record.size) {
-    throw_corrupt(
-        source, where, record.header_offset,
-        found_expected("size in its local header", fields.size, std::to_string(record.size) + as_in_directory));
+    refuse(found_expected("size in its local header", fields.size, std::to_string(record.size) + kAsInDirectory));
   }
   if (fields.compressed_size != record.compressed_size) {
-    throw_corrupt(source, where, record.header_offset,
-                  found_expected("compressed size in its local header", fields.compressed_size,
-                                 std::to_string(record.compressed_size) + as_in_directory));
+    refuse(found_expected("compressed size in its local header", fields.compressed_size,
+                          std::to_string(record.compressed_size) + kAsInDirectory));
   }
   if (load_le32(p + 14) != record.crc) {
-    throw_corrupt(source, where, record.header_offset,
-                  "CRC " + hex(load_le32(p + 14)) + " found in its local header, " + hex(record.crc) + as_in_directory +
-                      " expected");
+    refuse("CRC " + hex(load_le32(p + 14)) + " found in its local header, " + hex(record.crc) + kAsInDirectory +
+           " expected");
   }
 }
 
 // Reads the local header, holds it against the directory's entry and sets data_offset. Returns where the data ends.
-std::uint64_t check_local_header(const ByteSource& source, std::uint64_t directory_offset, ZipRecord& record) {
-  const std::string where = "record " + quote_name(record.name);
+// `buffer`: memory to read into, kept from one to the next.
+std::uint64_t check_local_header(const ByteSource& source, std::uint64_t directory_offset, ZipRecord& record,
+                                 Bytes& buffer) {
   const std::uint64_t offset = record.header_offset;
+  const auto refuse = [&](const std::string& what) {
+    throw_corrupt(source, "record " + quote_name(record.name), offset, what);
+  };
   if (!fits(offset, kLocalBytes + record.name.size(), directory_offset)) {
-    throw_corrupt(
-        source, where, offset,
-        "a local header that does not end before the directory (byte " + std::to_string(directory_offset) + ") found");
+    refuse("a local header that does not end before the directory (byte " + std::to_string(directory_offset) +
+           ") found");
   }
-  Bytes header = read_bytes(source, offset, kLocalBytes + record.name.size());
-  const unsigned flags = load_le16(&header[6]), method = load_le16(&header[8]);
-  const std::uint64_t n_name = load_le16(&header[26]), n_extra = load_le16(&header[28]);
-  if (load_le32(header.data()) != kLocalSignature) {
-    throw_corrupt(source, where, offset,
-                  "signature " + hex(load_le32(header.data())) + " found, a local header (" + hex(kLocalSignature) +
-                      ") expected");
+  const unsigned char* const header = read_into(buffer, source, offset, kLocalBytes + record.name.size());
+  const unsigned flags = load_le16(header + 6), method = load_le16(header + 8);
+  const std::uint64_t n_name = load_le16(header + 26), n_extra = load_le16(header + 28);
+  if (load_le32(header) != kLocalSignature) {
+    refuse("signature " + hex(load_le32(header)) + " found, a local header (" + hex(kLocalSignature) + ") expected");
   }
   if (method != static_cast<unsigned>(record.method) || (flags & kFlagsRefused) != 0) {
-    throw_corrupt(source, where, offset,
-                  "method " + std::to_string(method) + " and flags " + hex(flags) +
-                      " found in its local header, which differ from the directory");
+    refuse("method " + std::to_string(method) + " and flags " + hex(flags) +
+           " found in its local header, which differ from the directory");
   }
-  const std::string_view name(reinterpret_cast<const char*>(&header[kLocalBytes]), record.name.size());
+  const std::string_view name(reinterpret_cast<const char*>(header + kLocalBytes), record.name.size());
   if (n_name != record.name.size() || name != record.name) {
-    throw_corrupt(source, where, offset, "another name, " + quote_name(name) + ", found in its local header");
+    refuse("another name, " + quote_name(name) + ", found in its local header");
   }
   record.data_offset = offset + kLocalBytes + n_name + n_extra;
   if (!fits(record.data_offset, record.compressed_size, directory_offset)) {
-    throw_corrupt(source, where, offset,
-                  found_expected("compressed size", record.compressed_size,
-                                 "an end before the directory (byte " + std::to_string(directory_offset) + ")"));
+    refuse(found_expected("compressed size", record.compressed_size,
+                          "an end before the directory (byte " + std::to_string(directory_offset) + ")"));
   }
   if ((flags & kFlagDescriptor) == 0) {
     const Bytes extra = read_bytes(source, offset + kLocalBytes + n_name, n_extra);
-    check_local_sizes(source, record, header.data(), {reinterpret_cast<const char*>(extra.data()), extra.size()});
+    check_local_sizes(source, record, header, {reinterpret_cast<const char*>(extra.data()), extra.size()});
   }
   return record.data_offset + record.compressed_size;
 }
@@ -369,12 +369,15 @@ std::uint64_t check_local_header(const ByteSource& source, std::uint64_t directo
 void check_local_headers(const ByteSource& source, std::uint64_t directory_offset, std::vector<ZipRecord>& records) {
   std::vector<std::uint32_t> order(records.size());
   for (std::uint32_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::sort(order.begin(), order.end(),
-            [&](std::uint32_t a, std::uint32_t b) { return records[a].header_offset < records[b].header_offset; });
+  const auto is_before = [&](std::uint32_t a, std::uint32_t b) {
+    return records[a].header_offset < records[b].header_offset;
+  };
+  if (!std::is_sorted(order.begin(), order.end(), is_before)) std::sort(order.begin(), order.end(), is_before);
   if (records.empty() && directory_offset != 0) {
     throw_corrupt(source, "directory", directory_offset, found_expected("bytes before it", directory_offset, "0"));
   }
   std::uint64_t end = 0;
+  Bytes buffer;
   const ZipRecord* previous = nullptr;
   for (const std::uint32_t i : order) {
     ZipRecord& record = records[i];
@@ -386,7 +389,7 @@ void check_local_headers(const ByteSource& source, std::uint64_t directory_offse
       throw_corrupt(source, "record " + quote_name(record.name), record.header_offset,
                     "overlaps record " + quote_name(previous->name) + ", which ends at byte " + std::to_string(end));
     }
-    end = check_local_header(source, directory_offset, record);
+    end = check_local_header(source, directory_offset, record, buffer);
     previous = &record;
   }
 }
@@ -411,7 +414,7 @@ void throw_corrupt(const ByteSource& source, const std::string& where, std::uint
                      what);
 }
 
-void check_crc(const ByteSource& source, const std::string& record, std::uint64_t offset, std::uint64_t n_bytes,
+void check_crc(const ByteSource& source, std::string_view record, std::uint64_t offset, std::uint64_t n_bytes,
                std::uint32_t expected, std::uint32_t found) {
   if (expected == 0 || expected == found) return;
   const auto hex = [](std::uint32_t crc) {
@@ -424,20 +427,20 @@ void check_crc(const ByteSource& source, const std::string& record, std::uint64_
                     " expected: the data is damaged");
 }
 
-std::vector<ZipRecord> read_zip_directory(const ByteSource& source) {
+ZipDirectory read_zip_directory(const ByteSource& source) {
   const Directory directory = find_directory(source);
-  const Bytes bytes = read_bytes(source, directory.offset, directory.n_bytes);
-  std::vector<ZipRecord> records;
-  records.reserve(directory.n_records);
+  ZipDirectory result;
+  result.bytes = read_bytes(source, directory.offset, directory.n_bytes);
+  result.records.reserve(directory.n_records);
   std::uint64_t position = 0;
   for (std::uint64_t i = 0; i < directory.n_records; ++i)
-    records.push_back(parse_entry(source, directory, bytes, position));
-  if (position != bytes.size()) {
+    result.records.push_back(parse_entry(source, directory, result.bytes, position));
+  if (position != result.bytes.size()) {
     throw_corrupt(source, "directory", directory.offset + position,
-                  found_expected("bytes behind its last entry", bytes.size() - position, "0"));
+                  found_expected("bytes behind its last entry", result.bytes.size() - position, "0"));
   }
-  check_local_headers(source, directory.offset, records);
-  return records;
+  check_local_headers(source, directory.offset, result.records);
+  return result;
 }
 
 }  // namespace ckptio::detail

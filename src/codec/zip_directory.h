@@ -20,13 +20,13 @@ std::string quote_name(std::string_view name);
                                 const std::string& what);
 
 // Throws it for a record of `n_bytes` bytes at `offset` unless its CRC-32 is the expected one; 0 stands for none known.
-void check_crc(const ByteSource& source, const std::string& record, std::uint64_t offset, std::uint64_t n_bytes,
+void check_crc(const ByteSource& source, std::string_view record, std::uint64_t offset, std::uint64_t n_bytes,
                std::uint32_t expected, std::uint32_t found);
 
 // `c` in lower case if it is an ASCII letter: names are compared as bytes, in no one's language.
 inline char fold_case(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 
 // All records in the directory's order. Not checked here: equal names.
-std::vector<ZipRecord> read_zip_directory(const ByteSource& source);
+ZipDirectory read_zip_directory(const ByteSource& source);
 
 }  // namespace ckptio::detail

@@ -22,13 +22,10 @@ constexpr std::uint64_t kTrustedRatio = 16;
 // A deflated record of up to this many bytes in the file is read at once, since libdeflate needs it whole.
 constexpr std::uint64_t kMaxBytesAtOnce = std::uint64_t{16} << 20;
 
-int compare_folded(std::string_view a, std::string_view b) {
-  const std::size_t n_common = std::min(a.size(), b.size());
-  for (std::size_t i = 0; i < n_common; ++i) {
-    const auto x = static_cast<unsigned char>(fold_case(a[i])), y = static_cast<unsigned char>(fold_case(b[i]));
-    if (x != y) return x < y ? -1 : 1;
-  }
-  return a.size() == b.size() ? 0 : a.size() < b.size() ? -1 : 1;
+bool is_same_ignoring_case(std::string_view a, std::string_view b) {
+  if (a == b) return true;
+  return a.size() == b.size() &&
+         std::equal(a.begin(), a.end(), b.begin(), [](char x, char y) { return fold_case(x) == fold_case(y); });
 }
 
 void require_inflated(const ByteSource& source, const ZipRecord& record, InflateResult result) {
@@ -73,41 +70,29 @@ void read_deflated(const ByteSource& source, const ZipRecord& record, const ZipR
 
 }  // namespace
 
-ZipReader::ZipReader(ByteSource source) : source_(std::move(source)), records_(read_zip_directory(source_)) {
+ZipReader::ZipReader(ByteSource source) : source_(std::move(source)), directory_(read_zip_directory(source_)) {
   build_index();
 }
 
 void ZipReader::build_index() {
-  by_folded_name_.resize(records_.size());
-  for (std::uint32_t i = 0; i < by_folded_name_.size(); ++i) by_folded_name_[i] = i;
-  const auto compare = [&](std::uint32_t a, std::uint32_t b) {
-    return compare_folded(records_[a].name, records_[b].name);
-  };
-  std::sort(by_folded_name_.begin(), by_folded_name_.end(),
-            [&](std::uint32_t a, std::uint32_t b) { return compare(a, b) < 0; });
-  for (std::size_t i = 1; i < by_folded_name_.size(); ++i) {
-    if (compare(by_folded_name_[i - 1], by_folded_name_[i]) != 0) continue;
-    const ZipRecord& a = records_[by_folded_name_[i - 1]];
-    const ZipRecord& b = records_[by_folded_name_[i]];
-    throw_corrupt(source_, "record " + quote_name(b.name), b.header_offset,
-                  "a second record of the name " + quote_name(a.name) + " found (but for case), the other is at byte " +
-                      std::to_string(a.header_offset));
+  by_folded_name_.reserve(records().size());
+  for (std::uint32_t i = 0; i < records().size(); ++i) {
+    const ZipRecord& record = records()[i];
+    const std::uint32_t* known = by_folded_name_.find_or_add(
+        hash_ignoring_case(record.name), i,
+        [&](std::uint32_t other) { return is_same_ignoring_case(records()[other].name, record.name); });
+    if (known == nullptr) continue;
+    throw_corrupt(source_, "record " + quote_name(record.name), record.header_offset,
+                  "a second record of the name " + quote_name(records()[*known].name) +
+                      " found (but for case), the other is at byte " + std::to_string(records()[*known].header_offset));
   }
 }
 
 const ZipRecord* ZipReader::find_ignoring_case(std::string_view name) const {
-  // Storages are asked for in the order in which they stand, mostly.
-  const std::size_t next = next_->load(std::memory_order_relaxed);
-  if (next < records_.size() && records_[next].name == name) {
-    next_->store(next + 1, std::memory_order_relaxed);
-    return &records_[next];
-  }
-  const auto place = std::lower_bound(
-      by_folded_name_.begin(), by_folded_name_.end(), name,
-      [&](std::uint32_t i, std::string_view wanted) { return compare_folded(records_[i].name, wanted) < 0; });
-  if (place == by_folded_name_.end() || compare_folded(records_[*place].name, name) != 0) return nullptr;
-  next_->store(*place + std::size_t{1}, std::memory_order_relaxed);
-  return &records_[*place];
+  const std::uint32_t* index = by_folded_name_.find(hash_ignoring_case(name), [&](std::uint32_t known) {
+    return is_same_ignoring_case(records()[known].name, name);
+  });
+  return index == nullptr ? nullptr : &records()[*index];
 }
 
 const ZipRecord* ZipReader::find(std::string_view name) const {
@@ -173,7 +158,7 @@ bool ZipReader::verify(const ZipRecord& record) const {
 
 bool ZipReader::verify_all() const {
   bool all_have_crc = true;
-  for (const ZipRecord& record : records_) all_have_crc = verify(record) && all_have_crc;
+  for (const ZipRecord& record : records()) all_have_crc = verify(record) && all_have_crc;
   return all_have_crc;
 }
 

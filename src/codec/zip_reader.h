@@ -24,13 +24,14 @@
 #include <vector>
 
 #include "codec/byte_source.h"
+#include "hash/hash_table.h"
 
 namespace ckptio::detail {
 
 enum class ZipMethod : std::uint16_t { stored = 0, deflated = 8 };
 
 struct ZipRecord {
-  std::string name;                   // as in the file, with its first folder ("archive/data.pkl")
+  std::string_view name;              // as in the file, with its first folder ("archive/data.pkl")
   std::uint64_t size = 0;             // bytes, decompressed; for a deflated record at most 1032 times compressed_size
   std::uint64_t compressed_size = 0;  // bytes in the file; equal to size for a stored record
   std::uint64_t data_offset = 0;      // where in the file they begin
@@ -39,19 +40,26 @@ struct ZipRecord {
   ZipMethod method = ZipMethod::stored;
 };
 
+// What read_zip_directory (zip_directory.h) gives.
+struct ZipDirectory {
+  std::vector<unsigned char> bytes;  // as in the file: the names stand there
+  std::vector<ZipRecord> records;
+};
+
 class ZipReader {
  public:
   // Reads and checks the whole structure: every header, no content. Reads the end of the file, the directory in one
   // piece, and about a hundred bytes per record.
   explicit ZipReader(ByteSource source);
+  ZipReader(const ZipReader&) = delete;
+  ZipReader& operator=(const ZipReader&) = delete;
 
   const ByteSource& source() const { return source_; }
 
   // In the directory's order.
-  const std::vector<ZipRecord>& records() const { return records_; }
+  const std::vector<ZipRecord>& records() const { return directory_.records; }
 
-  // Null if there is none of this name. The second one takes `A` for `a`, as PyTorch does. Logarithmic: a hash table
-  // could be made slow by chosen names.
+  // Null if there is none of this name. The second one takes `A` for `a`, as PyTorch does.
   const ZipRecord* find(std::string_view name) const;
   const ZipRecord* find_ignoring_case(std::string_view name) const;
 
@@ -81,10 +89,8 @@ class ZipReader {
   void build_index();
 
   ByteSource source_;
-  std::vector<ZipRecord> records_;
-  std::vector<std::uint32_t> by_folded_name_;  // indices into records_, sorted by name without case
-  // Behind the record that was found last. A guess, of whichever thread.
-  std::unique_ptr<std::atomic<std::size_t>> next_ = std::make_unique<std::atomic<std::size_t>>(0);
+  ZipDirectory directory_;
+  HashTable<std::uint32_t> by_folded_name_;  // indices of records
 };
 
 }  // namespace ckptio::detail

@@ -193,7 +193,7 @@ void Snapshot::settle_objects() {
   for (const auto& [impl, object] : builder_->tensors()) {  // a tensor outside of the Opaques that is in them too
     const auto known = tensor_numbers_.find(impl);
     if (known == tensor_numbers_.end() || !tensors_[known->second].storage) continue;
-    context->tensors.emplace(object, tensors_[known->second].to);
+    context->tensors.add(object, tensors_[known->second].to);
   }
   for (TensorCopy& tensor : tensors_) {
     if (tensor.object != nullptr) tensor.to = object_to_value(context, *tensor.object).as<at::Tensor>();

@@ -38,8 +38,8 @@ class ReadAhead {
     n_ahead_ = goes_on ? std::min(2 * n_ahead_, kMostAheadBytes) : kLeastAheadBytes;
     const auto n_bytes = static_cast<std::size_t>(std::min<std::uint64_t>(n_left, std::max(n_ahead_, n_wanted)));
     n_held_ = 0;  // if the file throws
-    if (n_bytes > n_room_) {
-      bytes_ = std::make_unique_for_overwrite<unsigned char[]>(n_bytes);
+    if (n_room_ < n_bytes) {
+      bytes_.reset(new unsigned char[n_bytes]);
       n_room_ = n_bytes;
     }
     file_.read_at(offset, bytes_.get(), n_bytes);
@@ -51,8 +51,8 @@ class ReadAhead {
   std::uint64_t size_;
   std::uint64_t begin_ = 0;
   std::size_t n_ahead_ = kLeastAheadBytes;
-  std::size_t n_held_ = 0, n_room_ = 0;
-  std::unique_ptr<unsigned char[]> bytes_;
+  std::unique_ptr<unsigned char[]> bytes_;  // of n_room_, the first n_held_ filled
+  std::size_t n_room_ = 0, n_held_ = 0;
 };
 
 }  // namespace

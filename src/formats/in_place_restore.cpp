@@ -5,13 +5,10 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <compare>
 #include <cstdint>
 #include <functional>
 #include <iterator>
 #include <new>
-#include <tuple>
-#include <unordered_set>
 
 #include "value/replace_storages.h"
 #include "value/tensor_storage.h"
@@ -42,41 +39,34 @@ bool is_laid_out_as(const at::Tensor& target, const at::Tensor& like) {
   return true;
 }
 
-// Which elements a tensor is: equal for two names of one parameter.
-std::strong_ordering compare_places(const at::Tensor& a, const at::Tensor& b) {
-  const auto place_of = [](const at::Tensor& tensor) {
-    return std::tuple(reinterpret_cast<std::uintptr_t>(tensor.storage().unsafeGetStorageImpl()),
-                      tensor.storage_offset(), static_cast<int>(tensor.scalar_type()));
-  };
-  if (const auto order = place_of(a) <=> place_of(b); order != 0) return order;
-  const auto compare = [](c10::IntArrayRef x, c10::IntArrayRef y) {
-    return std::lexicographical_compare_three_way(x.begin(), x.end(), y.begin(), y.end());
-  };
-  if (const auto order = compare(a.sizes(), b.sizes()); order != 0) return order;
-  return compare(a.strides(), b.strides());
+std::uint64_t hash_of_address(const c10::Storage& storage) {
+  return hash_of(reinterpret_cast<std::uintptr_t>(storage.unsafeGetStorageImpl()));
+}
+
+// Of a tensor's storage and its place there.
+std::uint64_t hash_of_place(const at::Tensor& tensor) {
+  return hash_of(hash_of_address(tensor.storage()) ^ static_cast<std::uint64_t>(tensor.storage_offset()));
+}
+
+// Requires: both have plain storages.
+bool are_same_elements(const at::Tensor& a, const at::Tensor& b) {
+  return a.storage().unsafeGetStorageImpl() == b.storage().unsafeGetStorageImpl() &&
+         a.scalar_type() == b.scalar_type() && a.storage_offset() == b.storage_offset() && a.sizes() == b.sizes() &&
+         a.strides() == b.strides();
 }
 
 // Copies into the very same elements as a later one are left out: shared parameters and tied names are read once.
 std::vector<const LoadPlan::TensorCopy*> last_of_each(const std::vector<LoadPlan::TensorCopy>& copies) {
-  std::vector<std::size_t> sorted;
-  sorted.reserve(copies.size());
-  for (std::size_t i = 0; i < copies.size(); ++i) {
-    if (has_plain_storage(copies[i].target)) sorted.push_back(i);
-  }
-  std::sort(sorted.begin(), sorted.end(), [&](std::size_t a, std::size_t b) {
-    const auto order = compare_places(copies[a].target, copies[b].target);
-    return order != 0 ? order < 0 : a < b;
-  });
-  std::vector<bool> is_left_out(copies.size());
-  for (std::size_t i = 1; i < sorted.size(); ++i) {
-    const at::Tensor& before = copies[sorted[i - 1]].target;
-    is_left_out[sorted[i - 1]] = compare_places(before, copies[sorted[i]].target) == 0;
-  }
   std::vector<const LoadPlan::TensorCopy*> result;
-  result.reserve(copies.size());
-  for (std::size_t i = 0; i < copies.size(); ++i) {
-    if (!is_left_out[i]) result.push_back(&copies[i]);
+  HashTable<const at::Tensor*> targets;
+  for (std::size_t i = copies.size(); i-- > 0;) {
+    const at::Tensor& target = copies[i].target;
+    const auto is_it = [&](const at::Tensor* other) { return are_same_elements(*other, target); };
+    const bool is_plain = has_plain_storage(target);
+    if (is_plain && targets.find_or_add(hash_of_place(target), &target, is_it) != nullptr) continue;
+    result.push_back(&copies[i]);
   }
+  std::reverse(result.begin(), result.end());
   return result;
 }
 
@@ -94,15 +84,31 @@ Extent extent_of(const at::Tensor& tensor) {
   return {begin, begin + (last + 1) * static_cast<std::int64_t>(tensor.element_size())};
 }
 
+using NumberedExtent = std::pair<Extent, std::size_t>;
+
+// Those of all copies, by where they begin. Tensors that were made one after another mostly lie so, too: those that
+// don't are sorted by themselves.
+std::vector<NumberedExtent> sorted_extents(const std::vector<const LoadPlan::TensorCopy*>& copies) {
+  const auto is_before = [](const NumberedExtent& a, const NumberedExtent& b) {
+    return std::less<>()(a.first.begin, b.first.begin);
+  };
+  std::vector<NumberedExtent> sorted, others;
+  sorted.reserve(copies.size());
+  for (std::size_t i = 0; i < copies.size(); ++i) {
+    const NumberedExtent extent(extent_of(copies[i]->target), i);
+    (sorted.empty() || !is_before(extent, sorted.back()) ? sorted : others).push_back(extent);
+  }
+  std::sort(others.begin(), others.end(), is_before);
+  const auto middle = sorted.insert(sorted.end(), others.begin(), others.end());
+  std::inplace_merge(sorted.begin(), middle, sorted.end(), is_before);
+  return sorted;
+}
+
 // For each copy, whether another one writes between its first and last byte: then their order matters.
 std::vector<bool> find_overlaps(const std::vector<const LoadPlan::TensorCopy*>& copies) {
-  std::vector<std::pair<Extent, std::size_t>> extents;
-  for (std::size_t i = 0; i < copies.size(); ++i) extents.emplace_back(extent_of(copies[i]->target), i);
-  std::sort(extents.begin(), extents.end(),
-            [](const auto& a, const auto& b) { return std::less<>()(a.first.begin, b.first.begin); });
   std::vector<bool> overlaps(copies.size());
-  std::pair<Extent, std::size_t> farthest{};
-  for (const auto& [extent, index] : extents) {
+  NumberedExtent farthest{};
+  for (const auto& [extent, index] : sorted_extents(copies)) {
     if (extent.begin == extent.end) continue;
     if (std::less<>()(extent.begin, farthest.first.end)) overlaps[index] = overlaps[farthest.second] = true;
     if (std::less<>()(farthest.first.end, extent.end)) farthest = {extent, index};
@@ -134,21 +140,27 @@ InPlaceRestore::InPlaceRestore(const StorageReader& reader, const std::shared_pt
       mmap_(options.mmap && !has_state_),
       unchecked_(mmap_ ? reader_.map_unchecked(options) : nullptr),
       map_location_(options.map_location) {
+  const auto mapping = make_mapping(mapped);
   const std::size_t n_storages = reader_.archive().storages().size();
   storages_.reserve(n_storages);
   locations_.reserve(n_storages);
-  in_file_.reserve(n_storages);
-  for (std::size_t i = 0; i < reader_.archive().storages().size(); ++i) {
-    if (auto storage = reader_.map(i, mapped, unchecked_)) {
-      in_file_[storage->unsafeGetStorageImpl()] = i;
-      to_check_.push_back(i);
-      storages_.push_back(*std::move(storage));
-    } else {
-      storages_.push_back(reader_.read(i));
-      read_[storages_.back().unsafeGetStorageImpl()] = i;
-    }
+  by_storage_.reserve(n_storages);
+  for (std::size_t i = 0; i < n_storages; ++i) {
+    auto storage = reader_.map(i, mapping, unchecked_);
+    if (storage) to_check_.push_back(i);
+    is_mapped_.push_back(storage.has_value());
+    storages_.push_back(storage ? *std::move(storage) : reader_.read(i));
+    addresses_.push_back(storages_.back().unsafeGetStorageImpl());
+    by_storage_.find_or_add(hash_of_address(storages_.back()), static_cast<std::uint32_t>(i),
+                            [](std::uint32_t) { return false; });
     locations_.push_back(reader_.archive().graph().storages[i].location);
   }
+}
+
+std::optional<std::size_t> InPlaceRestore::find(const c10::Storage& storage) const {
+  const std::uint32_t* index = by_storage_.find(
+      hash_of_address(storage), [&](std::uint32_t i) { return addresses_[i] == storage.unsafeGetStorageImpl(); });
+  return index == nullptr ? std::nullopt : std::optional<std::size_t>(*index);
 }
 
 bool InPlaceRestore::own_storages_of(OpaqueContext& context) {
@@ -188,8 +200,7 @@ void InPlaceRestore::restrict_to(const Value& value) {
   replace_storages(
       copy,
       [this](const c10::Storage& storage) {
-        const auto mapped = in_file_.find(storage.unsafeGetStorageImpl());
-        if (mapped != in_file_.end()) to_check_.push_back(mapped->second);
+        if (const auto index = find(storage); index && is_mapped_[*index]) to_check_.push_back(*index);
         return storage;
       },
       [](const at::Tensor& tensor) { return tensor; });
@@ -198,20 +209,17 @@ void InPlaceRestore::restrict_to(const Value& value) {
 void InPlaceRestore::check(const std::vector<LoadPlan::TensorCopy>& copies) {
   const auto needed = last_of_each(copies);
   const std::vector<bool> overlaps = find_overlaps(needed);
+  std::vector<bool> checked_later(storages_.size());
   for (std::size_t i = 0; i < needed.size(); ++i) {
-    const auto& [target, source] = *needed[i];
-    (!overlaps[i] && range_for(target, source) ? direct_ : others_).push_back(*needed[i]);
+    const auto range = overlaps[i] ? std::nullopt : range_for(needed[i]->target, needed[i]->source);
+    (range ? direct_ : others_).push_back(needed[i]);
+    if (range && is_whole(*range)) checked_later[range->storage] = true;
   }
   if (!reader_.verifies()) return;
   if (transactional_) return reader_.check(to_check_);
-  std::unordered_set<std::size_t> checked_later;
-  for (const auto& [target, source] : direct_) {
-    const auto range = range_for(target, source);
-    if (is_whole(*range)) checked_later.insert(range->storage);
-  }
   std::vector<std::size_t> now;
   std::copy_if(to_check_.begin(), to_check_.end(), std::back_inserter(now),
-               [&](std::size_t index) { return !checked_later.contains(index); });
+               [&](std::size_t index) { return !checked_later[index]; });
   reader_.check(now);
 }
 
@@ -219,11 +227,11 @@ void InPlaceRestore::copy() {
   const at::NoGradGuard no_grad;
   telling("; the state is restored in part and no longer to be used", [&] {
     reader_.read_ranges(take_ranges(), !transactional_);
-    for (const LoadPlan::TensorCopy& each : others_) {
-      if (storage_of(each.source)) {
-        copy_pieces(each.target, each.source);
+    for (const LoadPlan::TensorCopy* each : others_) {
+      if (storage_of(each->source)) {
+        copy_pieces(each->target, each->source);
       } else {
-        each.target.copy_(each.source);
+        each->target.copy_(each->source);
       }
     }
   });
@@ -232,12 +240,13 @@ void InPlaceRestore::copy() {
 // What ran since check() may have given a target other memory.
 std::vector<StorageRange> InPlaceRestore::take_ranges() {
   std::vector<StorageRange> ranges;
-  for (const LoadPlan::TensorCopy& each : direct_) {
-    if (const auto range = range_for(each.target, each.source)) {
-      tell_of_change(each.target);
+  ranges.reserve(direct_.size());
+  for (const LoadPlan::TensorCopy* each : direct_) {
+    if (const auto range = range_for(each->target, each->source)) {
+      tell_of_change(each->target);
       ranges.push_back(*range);
     } else {
-      if (!transactional_ && reader_.verifies()) reader_.check({*storage_of(each.source)});
+      if (!transactional_ && reader_.verifies()) reader_.check({*storage_of(each->source)});
       others_.push_back(each);
     }
   }
@@ -260,15 +269,13 @@ Value InPlaceRestore::own(const Value& value) {
 }
 
 c10::Storage InPlaceRestore::own(const c10::Storage& storage) {
-  const auto mapped = in_file_.find(storage.unsafeGetStorageImpl());
-  const auto read = read_.find(storage.unsafeGetStorageImpl());
-  const bool is_mapped = mapped != in_file_.end();
-  if (!is_mapped && read == read_.end()) return storage;
-  Replaced& replaced = replaced_[storage.unsafeGetStorageImpl()];
+  const auto index = find(storage);
+  if (!index) return storage;
+  Replaced& replaced = replaced_[*index];
   if (!replaced.by) {
-    const std::size_t index = is_mapped ? mapped->second : read->second;
-    if (mmap_ && is_mapped && reader_.verifies() && !unchecked_) reader_.check({index});
-    replaced.by = map_location_.map(is_mapped && !mmap_ ? reader_.read(index) : storage, locations_[index]);
+    const bool is_mapped = is_mapped_[*index];
+    if (mmap_ && is_mapped && reader_.verifies() && !unchecked_) reader_.check({*index});
+    replaced.by = map_location_.map(is_mapped && !mmap_ ? reader_.read(*index) : storage, locations_[*index]);
     replaced.storage = storage;
   }
   return replaced.by;
@@ -276,9 +283,8 @@ c10::Storage InPlaceRestore::own(const c10::Storage& storage) {
 
 std::optional<std::size_t> InPlaceRestore::storage_of(const at::Tensor& tensor) const {
   if (!has_plain_storage(tensor)) return std::nullopt;
-  const auto found = in_file_.find(tensor.storage().unsafeGetStorageImpl());
-  if (found == in_file_.end()) return std::nullopt;
-  return found->second;
+  const auto index = find(tensor.storage());
+  return index && is_mapped_[*index] ? index : std::nullopt;
 }
 
 std::optional<StorageRange> InPlaceRestore::range_for(const at::Tensor& target, const at::Tensor& source) const {

@@ -16,6 +16,7 @@
 
 #include "formats/opaque_context.h"
 #include "formats/storage_reader.h"
+#include "hash/hash_table.h"
 #include "state/tensor_copier.h"
 
 namespace ckptio::detail {
@@ -51,7 +52,9 @@ class InPlaceRestore final : public TensorCopier {
 
   Value own(const Value& value);
   c10::Storage own(const c10::Storage& storage);
-  // The storage of the file that a tensor is of, by its index.
+  // The index of a storage of the file.
+  std::optional<std::size_t> find(const c10::Storage& storage) const;
+  // The same of a tensor's, if it is mapped.
   std::optional<std::size_t> storage_of(const at::Tensor& tensor) const;
   // Where the tensor's elements stand, if they can be read into `target` as they are.
   std::optional<StorageRange> range_for(const at::Tensor& target, const at::Tensor& source) const;
@@ -67,14 +70,15 @@ class InPlaceRestore final : public TensorCopier {
   // Then it is checked when it is used; null: as it is given.
   const std::shared_ptr<const UncheckedFile> unchecked_;
   MapLocation map_location_;
-  std::vector<std::string> locations_;        // where the storages were saved from
-  std::vector<std::size_t> to_check_;         // all that is mapped and needed
-  std::vector<LoadPlan::TensorCopy> direct_;  // read where they belong
-  std::vector<LoadPlan::TensorCopy> others_;
+  std::vector<std::string> locations_;               // where the storages were saved from
+  std::vector<std::size_t> to_check_;                // all that is mapped and needed
+  std::vector<const LoadPlan::TensorCopy*> direct_;  // read where they belong
+  std::vector<const LoadPlan::TensorCopy*> others_;
   std::vector<c10::Storage> storages_;
-  std::unordered_map<const c10::StorageImpl*, std::size_t> in_file_;  // those mapped: their index
-  std::unordered_map<const c10::StorageImpl*, std::size_t> read_;     // the others
-  std::unordered_map<const c10::StorageImpl*, Replaced> replaced_;    // some of both
+  std::vector<bool> is_mapped_;                     // the others were read
+  std::vector<const c10::StorageImpl*> addresses_;  // of the storages as they were made
+  HashTable<std::uint32_t> by_storage_;             // indices of addresses_
+  std::unordered_map<std::size_t, Replaced> replaced_;
 };
 
 }  // namespace ckptio::detail

@@ -13,4 +13,20 @@ namespace ckptio::detail {
 // c10::Error where there is no memory.
 c10::Storage make_cpu_storage(std::size_t n_bytes);
 
+// The same for many: small ones stand together in blocks of memory, each of which is freed with the last storage in it.
+// Threads: one at a time; the storages go where they like.
+class StorageMaker {
+ public:
+  StorageMaker() = default;
+  StorageMaker(const StorageMaker&) = delete;
+  StorageMaker& operator=(const StorageMaker&) = delete;
+  ~StorageMaker();
+
+  c10::Storage make(std::size_t n_bytes);
+
+ private:
+  class Block;
+  Block* block_ = nullptr;  // the latest
+};
+
 }  // namespace ckptio::detail

@@ -24,17 +24,8 @@ const c10::Storage& storage_of(const ObjectTensor& from, const std::vector<c10::
 }
 
 at::Tensor make_dense(const ObjectTensor& from, const std::vector<c10::Storage>& storages) {
-  const c10::Storage& storage = storage_of(from, storages);
-  at::Tensor tensor;
-  if (storage.device().is_cpu()) {
-    // As at::empty() and set_() make it, at a tenth of what going through the dispatcher twice takes.
-    tensor = at::detail::make_tensor<c10::TensorImpl>(c10::Storage(storage), c10::DispatchKeySet(c10::DispatchKey::CPU),
-                                                      c10::scalarTypeToTypeMeta(to_scalar_type(from.dtype)));
-    tensor.unsafeGetTensorImpl()->set_sizes_and_strides(from.sizes, from.strides, from.offset);
-  } else {
-    tensor = at::empty({0}, at::TensorOptions(to_scalar_type(from.dtype)).device(storage.device()));
-    tensor.set_(storage, from.offset, from.sizes, from.strides);
-  }
+  at::Tensor tensor =
+      make_view(storage_of(from, storages), to_scalar_type(from.dtype), from.offset, from.sizes, from.strides);
   if (from.conj) tensor._set_conj(true);
   if (from.neg) tensor._set_neg(true);
   return tensor;
@@ -147,6 +138,9 @@ bool is_column_compressed(c10::Layout layout) { return layout == c10::kSparseCsc
 
 at::Tensor make_tensor(const ObjectTensor& description, const std::vector<c10::Storage>& storages,
                        const PartFunction& part) {
+  if (description.form == Form::dense && !description.requires_grad && !description.conj && !description.neg) {
+    return make_dense(description, storages);
+  }
   const at::NoGradGuard no_grad;
   at::Tensor tensor = make(description, storages, part);
   if (description.requires_grad) tensor.set_requires_grad(true);

@@ -71,7 +71,7 @@ class CycleFinder {
 
 class Converter {
  public:
-  explicit Converter(const std::shared_ptr<const OpaqueContext>& context) : context_(context) {}
+  explicit Converter(const std::shared_ptr<const OpaqueContext>& context) : context_(context), lock_(context->mutex) {}
 
   Value convert_opened(const Object& object) {
     return is_composite(object) && !object.is<ObjectOpaque>() ? convert_container(object) : convert(object);
@@ -98,7 +98,7 @@ class Converter {
       charge_text(object, held->twos_complement);
       return BigInt::from_twos_complement({held->twos_complement.begin(), held->twos_complement.end()});
     }
-    if (object.is<ObjectTensor>()) return tensor(object);
+    if (object.is<ObjectTensor>()) return tensor_of(object);
     if (object.is<ObjectGlobal>()) return opaque(object);
     return torch_type(object);
   }
@@ -161,6 +161,7 @@ class Converter {
   Value convert_dict(const Object& object, const ObjectDict& source) {
     Dict dict;
     dict.set_type(source.type);
+    if (!source.items.empty()) ValueAccess::reserve(dict, source.items.size());
     for (const auto& [key, item] : source.items) {
       Value* slot = insert(dict, *key);
       if (slot == nullptr) return opaque(object);
@@ -206,26 +207,25 @@ class Converter {
     }
   }
 
-  Value tensor(const Object& object) {
-    {
-      const std::lock_guard lock(context_->mutex);
-      const auto known = context_->tensors.find(&object);
-      if (known != context_->tensors.end()) return known->second;
-    }
-    at::Tensor made;
+  at::Tensor tensor_of(const Object& object) {
+    if (const at::Tensor* known = context_->tensors.find(&object)) return *known;
+    at::Tensor tensor;
     try {
-      made = make_tensor(*object.get<ObjectTensor>(), context_->storages,
-                         [this](const Object& part) { return tensor(part).as<at::Tensor>(); });
+      tensor = make_tensor(*object.get<ObjectTensor>(), context_->storages,
+                           [this](const Object& part) { return tensor_of(part); });
     } catch (const c10::Error& error) {
       throw CorruptError(where() + ": a tensor that cannot be: " + error.what_without_backtrace());
     } catch (const CorruptError& error) {
       throw CorruptError(where() + ": " + error.what());
     }
-    const std::lock_guard lock(context_->mutex);
-    return context_->tensors.try_emplace(&object, std::move(made)).first->second;
+    context_->tensors.add(&object, tensor);
+    return tensor;
   }
 
-  Value opaque(const Object& object) { return OpaqueAccess::make(context_, &object); }
+  Value opaque(const Object& object) {
+    context_->has_opaque = true;
+    return OpaqueAccess::make(context_, &object);
+  }
 
   void charge(std::uint64_t n_bytes) {
     n_bytes_ += n_bytes;
@@ -261,6 +261,7 @@ class Converter {
   };
 
   const std::shared_ptr<const OpaqueContext>& context_;
+  const std::lock_guard<std::mutex> lock_;
   std::vector<Step> path_;
   std::unordered_set<const Object*> seen_texts_;
   std::size_t n_values_ = 0;
@@ -328,11 +329,11 @@ class Marker {
 
 void release_unneeded(OpaqueContext& context, const Value& value) {
   Marker marker(context);
-  marker.mark_opaque_in(value);
+  if (context.has_opaque) marker.mark_opaque_in(value);
   for (std::size_t i = 0; i < context.storages.size(); ++i) {
     if (!marker.needs_storage(i)) context.storages[i] = c10::Storage();
   }
-  std::erase_if(context.tensors, [&marker](const auto& item) { return !marker.needs(item.first); });
+  context.tensors.keep_if([&marker](const Object* object) { return marker.needs(object); });
 }
 
 std::shared_ptr<OpaqueContext> make_opaque_context(std::string where, ObjectGraph graph,
@@ -341,7 +342,6 @@ std::shared_ptr<OpaqueContext> make_opaque_context(std::string where, ObjectGrap
   context->where = std::move(where);
   context->graph = std::move(graph);
   context->storages = std::move(storages);
-  context->tensors.reserve(context->storages.size());
   if (context->graph.root != nullptr) CycleFinder(context->in_cycles).search(*context->graph.root);
   return context;
 }

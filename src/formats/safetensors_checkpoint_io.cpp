@@ -24,7 +24,9 @@
 #include "formats/safetensors_structure.h"
 #include "formats/storage_reader.h"
 #include "formats/tensor_record.h"
+#include "hash/hash_table.h"
 #include "value/filter_tensors.h"
+#include "value/tensor_storage.h"
 
 namespace ckptio {
 
@@ -151,18 +153,24 @@ class FileTensors {
  public:
   FileTensors(const Archive& archive, std::vector<c10::Storage> storages, const std::string& path)
       : storages_(std::move(storages)), path_(path) {
-    for (const auto& [name, tensor] : archive.root().get<detail::ObjectDict>()->items) {
-      by_name_.emplace(name->get<detail::ObjectString>()->utf8, tensor->get<ObjectTensor>());
+    const auto& items = archive.root().get<detail::ObjectDict>()->items;
+    tensors_.reserve(items.size());
+    by_name_.reserve(items.size());
+    for (const auto& [name, tensor] : items) {
+      const std::string& text = name->get<detail::ObjectString>()->utf8;
+      by_name_.find_or_add(detail::hash_of(text), static_cast<std::uint32_t>(tensors_.size()),
+                           [](std::uint32_t) { return false; });
+      tensors_.push_back({text, tensor->get<ObjectTensor>()});
     }
   }
 
-  bool has(const std::string& name) const { return by_name_.contains(name); }
+  bool has(const std::string& name) const { return find(name) != nullptr; }
 
   at::Tensor make(const ViewOf& view) {
-    const auto found = by_name_.find(view.name);
-    if (found == by_name_.end()) fail("there is no tensor " + detail::quote_name(view.name));
-    used_.emplace(view.name, true);
-    const ObjectTensor& whole = *found->second;
+    const std::uint32_t* found = find(view.name);
+    if (found == nullptr) fail("there is no tensor " + detail::quote_name(view.name));
+    tensors_[*found].is_used = true;
+    const ObjectTensor& whole = *tensors_[*found].tensor;
     const c10::Storage& storage = storages_[whole.storage];
     if (view.is_same) return make(storage, static_cast<c10::ScalarType>(whole.dtype), 0, whole.sizes, whole.strides);
     check_inside(view, storage.nbytes());
@@ -171,16 +179,25 @@ class FileTensors {
 
   // CorruptError where a tensor was never asked for.
   void require_all_used() const {
-    for (const auto& [name, tensor] : by_name_) {
-      if (!used_.contains(name)) fail("it says nothing of the tensor " + detail::quote_name(name));
+    for (const FileTensor& tensor : tensors_) {
+      if (!tensor.is_used) fail("it says nothing of the tensor " + detail::quote_name(tensor.name));
     }
   }
 
  private:
+  struct FileTensor {
+    std::string_view name;  // where the archive has it
+    const ObjectTensor* tensor;
+    bool is_used = false;
+  };
+
+  const std::uint32_t* find(std::string_view name) const {
+    return by_name_.find(detail::hash_of(name), [&](std::uint32_t index) { return tensors_[index].name == name; });
+  }
+
   static at::Tensor make(const c10::Storage& storage, c10::ScalarType dtype, std::int64_t offset,
                          const std::vector<std::int64_t>& sizes, const std::vector<std::int64_t>& strides) {
-    at::Tensor tensor = at::empty({0}, at::TensorOptions(dtype).device(storage.device()));
-    return tensor.set_(storage, offset, sizes, strides);
+    return detail::make_view(storage, dtype, offset, sizes, strides);
   }
 
   // Sizes and strides come from the file. A view has no more elements than there are, so nothing here overflows.
@@ -206,8 +223,8 @@ class FileTensors {
                        what);
   }
 
-  std::unordered_map<std::string, const ObjectTensor*> by_name_;
-  std::unordered_map<std::string, bool> used_;
+  std::vector<FileTensor> tensors_;
+  detail::HashTable<std::uint32_t> by_name_;  // indices
   std::vector<c10::Storage> storages_;
   const std::string& path_;
 };

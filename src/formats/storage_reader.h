@@ -8,10 +8,12 @@
 #pragma once
 
 #include <c10/core/Storage.h>
+#include <c10/util/intrusive_ptr.h>
 
 #include <cstddef>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "ckptio/checkpoint_io.h"
@@ -30,6 +32,15 @@ struct StorageRange {
   void* destination = nullptr;
 };
 
+// A mapped file; all storages over it share one.
+struct Mapping : c10::intrusive_ptr_target {
+  explicit Mapping(std::shared_ptr<void> of_file) : mapped(std::move(of_file)) {}
+  std::shared_ptr<void> mapped;
+};
+
+// Of what RandomAccessFile::map gave: null for null.
+c10::intrusive_ptr<Mapping> make_mapping(std::shared_ptr<void> mapped);
+
 class StorageReader {
  public:
   // `file`: what the archive was opened on. `verify`: contents are checked against their CRCs.
@@ -46,9 +57,9 @@ class StorageReader {
   // Also the errors of MapLocation::map.
   std::vector<c10::Storage> read_all(const LoadOptions& options) const;
 
-  // One as it stands in `mapped`, which RandomAccessFile::map gave, or null; nullopt where that cannot be. With
-  // `unchecked` it is checked when it is used, else by whoever asked.
-  std::optional<c10::Storage> map(std::size_t index, const std::shared_ptr<void>& mapped,
+  // One as it stands in `mapping`, which may be null; nullopt where that cannot be. With `unchecked` it is checked when
+  // it is used, else by whoever asked.
+  std::optional<c10::Storage> map(std::size_t index, const c10::intrusive_ptr<Mapping>& mapping,
                                   const std::shared_ptr<const UncheckedFile>& unchecked = nullptr) const;
 
   // For map(), where options ask for mapped storages that are checked on use; else null.

@@ -83,7 +83,7 @@ std::string in_lower_case(std::string text) {
 // Which file within the archive a record is: its name without the archive's own folder. In lower case, as LibTorch
 // looks names up without regard to it.
 std::string name_in_archive(const detail::ZipRecord& record) {
-  return in_lower_case(record.name.substr(record.name.find('/') + 1));
+  return in_lower_case(std::string(record.name.substr(record.name.find('/') + 1)));
 }
 
 // LibTorch reads an archive that has this record by what it says, and nothing else in it.
@@ -134,7 +134,8 @@ Code find_code(const detail::ZipReader& zip) {
     const std::string name = name_in_archive(record);
     if (name.starts_with("code/") && !name.ends_with(".debug_pkl")) {
       const auto text = zip.read(record);
-      auto code = detail::examine_torchscript(record.name, {reinterpret_cast<const char*>(text.data()), text.size()});
+      auto code = detail::examine_torchscript(std::string(record.name),
+                                              {reinterpret_cast<const char*>(text.data()), text.size()});
       found.unsafe.insert(found.unsafe.end(), code.unsafe.begin(), code.unsafe.end());
       found.functions.insert(found.functions.end(), code.functions.begin(), code.functions.end());
       found.classes.insert(found.classes.end(), code.classes.begin(), code.classes.end());
@@ -142,7 +143,8 @@ Code find_code(const detail::ZipReader& zip) {
     } else if (name == "data.pkl" || name == "constants.pkl") {
       const auto pickle = zip.read(record);
       const auto bound = detail::torchbind_class_in({reinterpret_cast<const char*>(pickle.data()), pickle.size()});
-      if (!bound.empty()) found.unsafe.push_back(record.name + ": holds an object of TorchBind class " + bound);
+      if (!bound.empty())
+        found.unsafe.push_back(std::string(record.name) + ": holds an object of TorchBind class " + bound);
     }
   }
   return found;

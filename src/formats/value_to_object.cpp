@@ -172,8 +172,7 @@ Object* ObjectBuilder::place_for(const OpaqueContext& from, const Object* object
   if (const auto* tensor = object->get<ObjectTensor>(); tensor != nullptr && is_plain(*tensor)) {
     // The caller may hold the tensor too: then it is one object in the new file as well.
     const std::lock_guard lock(from.mutex);
-    const auto made = from.tensors.find(object);
-    if (made != from.tensors.end()) return place = add_tensor(made->second);
+    if (const at::Tensor* made = from.tensors.find(object)) return place = add_tensor(*made);
   }
   place = graph_.make(ObjectNone{});
   to_copy_.emplace_back(object, place);

@@ -5,26 +5,30 @@
 #include <c10/util/Type.h>
 
 #include <algorithm>
-#include <set>
+#include <iterator>
 #include <utility>
 
 #include "ckptio/state.h"
+#include "hash/hash_table.h"
 #include "state/convert_dtypes.h"
 #include "state/describe.h"
 
 namespace ckptio {
 namespace {
 
+using detail::hash_of;
+using detail::HashTable;
 using Named = std::pair<std::string, at::Tensor>;
 
 // LibTorch's own recursion orders tensors differently and drops a shared module's second name.
 void collect(const torch::nn::Module& module, const std::string& prefix, std::vector<Named>& tensors) {
-  for (const auto& item : module.named_parameters(/*recurse=*/false)) {
-    if (item.value().defined()) tensors.emplace_back(prefix + item.key(), item.value());
-  }
-  for (const auto& item : module.named_buffers(/*recurse=*/false)) {
-    if (item.value().defined()) tensors.emplace_back(prefix + item.key(), item.value());
-  }
+  const auto take = [&](torch::OrderedDict<std::string, at::Tensor> named) {
+    for (auto& item : named) {
+      if (item.value().defined()) tensors.emplace_back(prefix + item.key(), std::move(item.value()));
+    }
+  };
+  take(module.named_parameters(/*recurse=*/false));
+  take(module.named_buffers(/*recurse=*/false));
   for (const auto& child : module.named_children()) collect(*child.value(), prefix + child.key() + ".", tensors);
 }
 
@@ -81,25 +85,37 @@ Dict state_dict(const torch::nn::Module& module) {
 void detail::plan_load(torch::nn::Module& module, const Dict& state, const std::string& prefix, LoadPlan& plan) {
   Mismatches& one_sided = plan.strict ? plan.mismatches : plan.skipped;
   std::vector<LoadPlan::TensorCopy> copies;
-  std::set<std::string> known;
-  for (const auto& [name, target] : collect(module)) {
-    known.insert(name);
-    const Value* value = state.find(name);
+  copies.reserve(state.size());
+  HashTable<const Value*> known;
+  known.reserve(state.size());
+  auto next = state.begin();  // mostly both are in one order
+  const auto find = [&](const std::string& name) {
+    const std::string* text = next == state.end() ? nullptr : next->first.get_if<std::string>();
+    return text != nullptr && *text == name ? &(next++)->second : state.find(name);
+  };
+  const auto hash_of_place = [](const Value* value) { return hash_of(reinterpret_cast<std::uintptr_t>(value)); };
+  for (auto& [name, target] : collect(module)) {
+    const Value* value = find(name);
+    const auto is_it = [value](const Value* other) { return other == value; };
+    if (value != nullptr) known.find_or_add(hash_of_place(value), value, is_it);
     if (value == nullptr) {
       one_sided.missing.push_back({join(prefix, name), describe(target)});
     } else if (std::string why = why_not(target, *value, plan.convert_dtypes); !why.empty()) {
       plan.mismatches.mismatched.push_back({join(prefix, name), std::move(why)});
     } else {
-      copies.push_back({target, value->as<at::Tensor>().detach()});
+      const at::Tensor& source = value->as<at::Tensor>();
+      copies.push_back({std::move(target), source.requires_grad() ? source.detach() : source});
     }
   }
   for (const auto& [key, value] : state) {
+    if (known.size() == state.size()) break;
+    const auto is_it = [&value](const Value* other) { return other == &value; };
+    if (known.find(hash_of_place(&value), is_it) != nullptr) continue;
     const std::string* name = key.get_if<std::string>();
-    if (name != nullptr && known.contains(*name)) continue;
     one_sided.unexpected.push_back({join(prefix, name != nullptr ? *name : to_string(key)), describe(value)});
   }
   if (!plan.mismatches.empty()) return;
-  plan.copies.insert(plan.copies.end(), copies.begin(), copies.end());
+  plan.copies.insert(plan.copies.end(), std::make_move_iterator(copies.begin()), std::make_move_iterator(copies.end()));
 }
 
 IncompatibleKeys load_state_dict(torch::nn::Module& module, const Dict& state_dict, bool strict) {

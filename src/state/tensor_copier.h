@@ -15,7 +15,8 @@ class TensorCopier {
  public:
   virtual ~TensorCopier() = default;
 
-  // All fits, and nothing was changed yet: what this throws ends the load. `copies` are those that copy() will do.
+  // All fits, and nothing was changed yet: what this throws ends the load. `copies` are those that copy() will do; they
+  // stay where they are until then.
   virtual void check(const std::vector<LoadPlan::TensorCopy>& copies) = 0;
   virtual void copy() = 0;
   // `state` with tensors of its own, for objects that may keep them.

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "value/filter_tensors.h"
 
-#include <map>
+#include <unordered_map>
 #include <utility>
-#include <vector>
+
+#include "value/nodes.h"
 
 namespace ckptio::detail {
 
@@ -34,12 +35,11 @@ class Filter {
   }
 
   void visit_dict(Dict& dict, const std::string& name) {
-    std::vector<Value> unwanted;
-    for (auto& [key, value] : dict) {
-      const std::string of_key = key.is<std::string>() ? key.as<std::string>() : to_string(key);
-      if (!visit(value, join(name, of_key))) unwanted.push_back(key);
-    }
-    for (const Value& key : unwanted) dict.erase(key);
+    if (dict.empty()) return;
+    ValueAccess::materialize(dict).erase_if([&](Dict::value_type& item) {
+      const std::string* text = item.first.get_if<std::string>();
+      return !visit(item.second, join(name, text != nullptr ? *text : to_string(item.first)));
+    });
   }
 
   void visit_items(List& items, const std::string& name) {
@@ -59,11 +59,12 @@ void filter_tensors(Value& checkpoint, const std::function<bool(const std::strin
 }
 
 std::function<bool(const std::string& name)> asking_once(std::function<bool(const std::string& name)> filter) {
-  return [filter = std::move(filter), answers = std::map<std::string, bool>()](const std::string& name) mutable {
-    const auto [answer, is_new] = answers.try_emplace(name, false);
-    if (is_new) answer->second = filter(name);
-    return answer->second;
-  };
+  return
+      [filter = std::move(filter), answers = std::unordered_map<std::string, bool>()](const std::string& name) mutable {
+        const auto [answer, is_new] = answers.try_emplace(name, false);
+        if (is_new) answer->second = filter(name);
+        return answer->second;
+      };
 }
 
 }  // namespace ckptio::detail

@@ -2,28 +2,22 @@
 // What containers keep on the heap, so that their contents stay in place when the container itself moves.
 #pragma once
 
+#include <cstdint>
 #include <list>
 #include <memory>
-#include <unordered_map>
 #include <vector>
 
 #include "ckptio/value.h"
+#include "hash/hash_table.h"
 #include "value/opaque_access.h"
 
 namespace ckptio::detail {
 
 const char* python_name(DictType type);  // "dict", "OrderedDict", "Counter"
 
-std::size_t hash_key(const Value& key);  // TypeError for what cannot be a key
+std::uint64_t hash_key(const Value& key);  // TypeError for what cannot be a key
 // As ==, but an Opaque is equal to itself alone: to compare two costs as much as a file makes it.
 bool equal_keys(const Value& a, const Value& b);
-
-struct KeyHash {
-  std::size_t operator()(const Value* key) const { return hash_key(*key); }
-};
-struct KeyEqual {
-  bool operator()(const Value* a, const Value* b) const { return equal_keys(*a, *b); }
-};
 
 struct Node {
   const Node* parent = nullptr;  // the contents that hold this container; null for an outermost one
@@ -38,12 +32,38 @@ struct SequenceNode : Node {
 };
 
 struct DictNode : Node {
+  using Items = std::list<Dict::value_type>;
+
   DictNode() : Node(true) {}
-  std::list<Dict::value_type> items;
-  // Keys point into `items`, whose elements never move.
-  std::unordered_map<const Value*, std::list<Dict::value_type>::iterator, KeyHash, KeyEqual> index;
+  // items.end() where there is none. `hash`, here and below: of the key, by hash_key().
+  Items::iterator find(const Value& key, std::uint64_t hash);
+  // The value of a new entry. Requires: there is no such key.
+  Value& append(Value key, std::uint64_t hash);
+  void erase(Items::iterator item);
+  // Those for which `is_unwanted(item)` says so, asked in order.
+  template <class IsUnwanted>
+  void erase_if(IsUnwanted is_unwanted) {
+    drop_index();  // first, as is_unwanted may throw
+    items.remove_if(is_unwanted);
+    if (items.size() > kMaxScanned) build_index();
+  }
+  void clear() noexcept;
+  void reserve(std::size_t n_items);
+
+  Items items;                       // whose elements never move
   std::unique_ptr<Dict> attributes;  // null: none
   DictType type = DictType::dict;
+
+ private:
+  void build_index();
+  void drop_index() noexcept;
+  void add_to_index(Items::iterator item, std::uint64_t hash);
+
+  // Up to so many items are looked through, and have no table: most dicts are of that kind.
+  static constexpr std::size_t kMaxScanned = 8;
+
+  bool is_indexed_ = false;
+  HashTable<Items::iterator> index_;
 };
 
 // The way into Value's private parts for the files of this folder.
@@ -60,10 +80,9 @@ struct ValueAccess {
   static DictNode& materialize(Set& set) { return set.items_.node(); }
   static const Dict& keys(const Set& set) noexcept { return set.items_; }
   static Dict& keys(Set& set) noexcept { return set.items_; }
-  // Adds an entry. Requires: the key can be one, and is new.
-  static Value& append(DictNode& contents, Value key);
   // Adds an entry without copying the key. Null where there is such a key already, or it cannot be one.
   static Value* insert(Dict& dict, Value key);
+  static void reserve(Dict& dict, std::size_t n_items) { dict.node().reserve(n_items); }
   static Tuple to_tuple(List&& items) noexcept {
     Tuple tuple;
     static_cast<Sequence&>(tuple) = std::move(items);

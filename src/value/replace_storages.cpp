@@ -42,11 +42,11 @@ class Replacer {
     if (!has_plain_storage(tensor)) return replace_other_(tensor);
     const c10::Storage& storage = replaced(tensor.storage());
     if (storage.unsafeGetStorageImpl() == tensor.storage().unsafeGetStorageImpl()) return tensor;
-    at::Tensor moved = at::empty({0}, tensor.options().device(storage.device()).requires_grad(false));
-    moved.set_(storage, tensor.storage_offset(), tensor.sizes(), tensor.strides());
-    moved._set_conj(tensor.is_conj());
-    moved._set_neg(tensor.is_neg());
-    return moved.set_requires_grad(tensor.requires_grad());
+    at::Tensor moved =
+        make_view(storage, tensor.scalar_type(), tensor.storage_offset(), tensor.sizes(), tensor.strides());
+    if (tensor.is_conj()) moved._set_conj(true);
+    if (tensor.is_neg()) moved._set_neg(true);
+    return tensor.requires_grad() ? moved.set_requires_grad(true) : moved;
   }
 
   const c10::Storage& replaced(const c10::Storage& storage) {

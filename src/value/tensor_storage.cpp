@@ -2,6 +2,7 @@
 #include "value/tensor_storage.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/TensorImpl.h>
 
 namespace ckptio::detail {
 
@@ -12,6 +13,19 @@ bool has_plain_storage(const at::Tensor& tensor) {
 at::Tensor bytes_of(const c10::Storage& storage) {
   const auto n_bytes = static_cast<std::int64_t>(storage.nbytes());
   return at::empty({0}, at::TensorOptions(at::kByte).device(storage.device())).set_(storage, 0, {n_bytes}, {1});
+}
+
+at::Tensor make_view(const c10::Storage& storage, c10::ScalarType dtype, std::int64_t offset, c10::IntArrayRef sizes,
+                     c10::IntArrayRef strides) {
+  const auto n_bytes = bytes_needed(sizes, strides, offset, c10::elementSize(dtype));
+  if (!storage.device().is_cpu() || c10::isQIntType(dtype) || !n_bytes || *n_bytes > storage.nbytes()) {
+    return at::empty({0}, at::TensorOptions(dtype).device(storage.device())).set_(storage, offset, sizes, strides);
+  }
+  // What the above comes to, without going through the dispatcher twice.
+  at::Tensor tensor = at::detail::make_tensor<c10::TensorImpl>(
+      c10::Storage(storage), c10::DispatchKeySet(c10::DispatchKey::CPU), c10::scalarTypeToTypeMeta(dtype));
+  tensor.unsafeGetTensorImpl()->set_sizes_and_strides(sizes, strides, offset);
+  return tensor;
 }
 
 std::optional<std::size_t> bytes_needed(c10::IntArrayRef sizes, c10::IntArrayRef strides, std::int64_t offset,

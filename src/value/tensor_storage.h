@@ -15,6 +15,10 @@ bool has_plain_storage(const at::Tensor& tensor);
 // A storage's octets as a uint8 tensor on it.
 at::Tensor bytes_of(const c10::Storage& storage);
 
+// The tensor that is such a view of a storage.
+at::Tensor make_view(const c10::Storage& storage, c10::ScalarType dtype, std::int64_t offset, c10::IntArrayRef sizes,
+                     c10::IntArrayRef strides);
+
 // How many bytes a storage must have for such a view; nullopt for impossible ones.
 std::optional<std::size_t> bytes_needed(c10::IntArrayRef sizes, c10::IntArrayRef strides, std::int64_t offset,
                                         std::size_t item_size);

@@ -32,21 +32,70 @@ const char* python_name(DictType type) {
   }
 }
 
-Value& ValueAccess::append(DictNode& contents, Value key) {
-  const auto item = contents.items.emplace(contents.items.end(), std::move(key), Value());
-  contents.index.emplace(&item->first, item);
-  set_parent(const_cast<Value&>(item->first), &contents);
-  set_parent(item->second, &contents);
+DictNode::Items::iterator DictNode::find(const Value& key, std::uint64_t hash) {
+  const auto is_it = [&key](Items::iterator item) { return equal_keys(item->first, key); };
+  if (is_indexed_) {
+    const Items::iterator* found = index_.find(hash, is_it);
+    return found == nullptr ? items.end() : *found;
+  }
+  auto item = items.begin();
+  while (item != items.end() && !is_it(item)) ++item;
+  return item;
+}
+
+Value& DictNode::append(Value key, std::uint64_t hash) {
+  const auto item = items.emplace(items.end(), std::move(key), Value());
+  ValueAccess::set_parent(const_cast<Value&>(item->first), this);
+  ValueAccess::set_parent(item->second, this);
+  if (is_indexed_) {
+    add_to_index(item, hash);
+  } else if (items.size() > kMaxScanned) {
+    build_index();
+  }
   return item->second;
 }
 
+void DictNode::erase(Items::iterator item) {
+  if (is_indexed_) {
+    index_.erase(index_.find(hash_key(item->first), [item](Items::iterator other) { return other == item; }));
+  }
+  items.erase(item);
+}
+
+void DictNode::clear() noexcept {
+  drop_index();
+  items.clear();
+}
+
+void DictNode::reserve(std::size_t n_items) {
+  if (n_items <= kMaxScanned) return;
+  index_.reserve(n_items);
+  if (!is_indexed_) build_index();
+}
+
+void DictNode::build_index() {
+  is_indexed_ = true;
+  for (auto item = items.begin(); item != items.end(); ++item) add_to_index(item, hash_key(item->first));
+}
+
+void DictNode::drop_index() noexcept {
+  is_indexed_ = false;
+  index_.clear();
+}
+
+void DictNode::add_to_index(Items::iterator item, std::uint64_t hash) {
+  index_.find_or_add(hash, item, [](Items::iterator) { return false; });
+}
+
 Value* ValueAccess::insert(Dict& dict, Value key) {
+  std::uint64_t hash = 0;
   try {
-    hash_key(key);
+    hash = hash_key(key);
   } catch (const TypeError&) {
     return nullptr;
   }
-  return dict.contains(key) ? nullptr : &append(dict.node(), std::move(key));
+  DictNode& node = dict.node();
+  return node.find(key, hash) != node.items.end() ? nullptr : &node.append(std::move(key), hash);
 }
 
 std::string step(const std::string& path, const Value& key) { return path + "[" + to_string(key) + "]"; }
@@ -78,33 +127,31 @@ std::string path_of(const Node* node) {
   return step_to(*node->parent, [node](const Value& item) { return ValueAccess::node(item) == node; });
 }
 
-static std::size_t combine(std::size_t seed, std::size_t hash) {
-  return seed ^ (hash + 0x9e3779b97f4a7c15ULL + (seed << 6) + (seed >> 2));
-}
+static std::uint64_t combine(std::uint64_t seed, std::uint64_t hash) { return hash_of(seed ^ hash_of(hash)); }
 
-std::size_t hash_key(const Value& key) {
-  if (const auto* text = key.get_if<std::string>()) return std::hash<std::string>()(*text);
-  if (const auto* number = key.get_if<std::int64_t>()) return combine(1, std::hash<std::int64_t>()(*number));
+std::uint64_t hash_key(const Value& key) {
+  if (const auto* text = key.get_if<std::string>()) return hash_of(std::string_view(*text));
+  if (const auto* number = key.get_if<std::int64_t>()) return combine(1, static_cast<std::uint64_t>(*number));
   if (const auto* flag = key.get_if<bool>()) return combine(2, *flag ? 1 : 0);
-  if (key.is_null()) return 3;
+  if (key.is_null()) return combine(3, 0);
   if (const auto* real = key.get_if<double>()) return combine(4, *real != *real ? 0 : std::hash<double>()(*real));
   if (const auto* complex = key.get_if<std::complex<double>>()) {
     return combine(hash_key(complex->real()), hash_key(complex->imag()));
   }
-  if (const auto* bytes = key.get_if<Bytes>()) return combine(5, std::hash<std::string_view>()(bytes->view()));
+  if (const auto* bytes = key.get_if<Bytes>()) return combine(5, hash_of(bytes->view()));
   if (const auto* big = key.get_if<BigInt>()) {
     const auto& octets = big->twos_complement();
-    return combine(6, std::hash<std::string_view>()({reinterpret_cast<const char*>(octets.data()), octets.size()}));
+    return combine(6, hash_of(std::string_view(reinterpret_cast<const char*>(octets.data()), octets.size())));
   }
   if (const auto* tuple = key.get_if<Tuple>()) {
-    std::size_t hash = 7;
+    std::uint64_t hash = 7;
     for (const Value& item : *tuple) hash = combine(hash, hash_key(item));
     return hash;
   }
   if (const auto* set = key.get_if<Set>(); set != nullptr && set->is_frozen()) {
-    std::size_t hash = 8;
+    std::uint64_t hash = 8;
     for (const Value& item : *set) hash += combine(0, hash_key(item));  // in any order
-    return hash;
+    return hash_of(hash);
   }
   if (const auto* type = key.get_if<c10::ScalarType>()) return combine(9, static_cast<std::size_t>(*type));
   if (const auto* device = key.get_if<c10::Device>()) return combine(10, std::hash<c10::Device>()(*device));
@@ -223,8 +270,8 @@ Dict::Dict(std::initializer_list<std::pair<Value, Value>> items) {
   for (const auto& [key, value] : items) (*this)[key] = value;
 }
 Dict::Dict(const Dict& other) {
-  if (!other.empty()) node().index.reserve(other.size());
-  for (const auto& [key, value] : other) ValueAccess::append(*node_, key) = value;  // its keys differ
+  if (!other.empty()) node().reserve(other.size());
+  for (const auto& [key, value] : other) node().append(key, detail::hash_key(key)) = value;
   if (other.type() == DictType::dict) return;
   set_type(other.type());
   if (other.node_->attributes) attributes() = *other.node_->attributes;
@@ -255,8 +302,8 @@ Dict::const_iterator Dict::end() const noexcept { return node_ ? node_->items.ce
 
 const Value* Dict::find(const Value& key) const {
   if (!node_) return nullptr;
-  const auto found = node_->index.find(&key);
-  return found == node_->index.end() ? nullptr : &found->second->second;
+  const auto found = node_->find(key, detail::hash_key(key));
+  return found == node_->items.end() ? nullptr : &found->second;
 }
 Value* Dict::find(const Value& key) { return const_cast<Value*>(std::as_const(*this).find(key)); }
 
@@ -266,25 +313,21 @@ Value Dict::get(const Value& key, const Value& fallback) const {
 }
 
 Value& Dict::operator[](const Value& key) {
-  if (Value* found = find(key)) return *found;
-  detail::hash_key(key);  // refuses what cannot be a key before anything is inserted
-  return ValueAccess::append(node(), key);
+  const std::uint64_t hash = detail::hash_key(key);  // refuses what cannot be a key before anything is inserted
+  const auto found = node().find(key, hash);
+  return found != node_->items.end() ? found->second : node_->append(key, hash);
 }
 
 bool Dict::erase(const Value& key) {
   if (!node_) return false;
-  const auto found = node_->index.find(&key);
-  if (found == node_->index.end()) return false;
-  const auto item = found->second;
-  node_->index.erase(found);
-  node_->items.erase(item);
+  const auto item = node_->find(key, detail::hash_key(key));
+  if (item == node_->items.end()) return false;
+  node_->erase(item);
   return true;
 }
 
 void Dict::clear() noexcept {
-  if (!node_) return;
-  node_->index.clear();
-  node_->items.clear();
+  if (node_) node_->clear();
 }
 
 DictType Dict::type() const noexcept { return node_ ? node_->type : DictType::dict; }

@@ -116,7 +116,7 @@ TEST_CASE("Archive.TorchSavesFileIsOpened", "[archive]") {
   CHECK(archive.root().is<ObjectList>());
   REQUIRE(archive.storages().size() == 1);
   const StorageRecord& storage = archive.storages()[0];
-  CHECK(storage.name == "archive/data/0");
+  CHECK(archive.storage_name(0) == "archive/data/0");
   CHECK(bytes.substr(storage.data_offset, 16) == kFloats);
   CHECK(storage.is_stored);
   CHECK_FALSE(storage.swap_bytes);

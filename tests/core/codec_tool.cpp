@@ -44,13 +44,13 @@ void relayout(const std::string& in, const std::string& out) {
             [](const ZipRecord& a, const ZipRecord& b) { return a.header_offset < b.header_offset; });
   std::uint64_t alignment = 64;
   for (const ZipRecord& record : records) {
-    const std::string& name = record.name;
+    const std::string name(record.name);
     if (name.substr(name.find('/') + 1) != ".storage_alignment") continue;
     const auto digits = zip.read(record);
     alignment = std::stoull(std::string(digits.begin(), digits.end()));
   }
   ZipLayout layout(alignment);
-  for (const ZipRecord& record : records) layout.add(record.name, record.size);
+  for (const ZipRecord& record : records) layout.add(std::string(record.name), record.size);
 
   std::ofstream file(out, std::ios::binary);
   std::vector<std::uint32_t> crcs;

@@ -37,7 +37,7 @@ Content read_all(const std::string& bytes) {
   for (const auto& record : reader.records()) {
     reader.verify(record);
     const auto data = reader.read(record);
-    content[record.name] = std::string(data.begin(), data.end());
+    content[std::string(record.name)] = std::string(data.begin(), data.end());
   }
   return content;
 }

@@ -52,7 +52,7 @@ test::RawZip unpacked(const std::string& bytes) {
   test::RawZip zip;
   for (const auto& record : reader.records()) {
     const auto content = reader.read(record);
-    zip.add(record.name, {content.begin(), content.end()});
+    zip.add(std::string(record.name), {content.begin(), content.end()});
   }
   return zip;
 }
