@@ -22,7 +22,7 @@ constexpr std::size_t kMaxDefaultThreads = 4;
 struct IoEngine::Impl {
   explicit Impl(std::size_t n_threads)
       : runner(n_threads, kPartBytes),
-        waiting_runner(n_threads == 1 ? 1 : std::max(n_threads, kDirectThreads), kDirectPartBytes) {}
+        waiting_runner(n_threads == 1 ? 1 : std::max(n_threads, kDirectThreads), kDirectBufferBytes) {}
   std::mutex mutex;  // one call at a time
   PartRunner runner;
   PartRunner waiting_runner;  // of what goes past the system's caches

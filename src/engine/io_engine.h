@@ -10,7 +10,7 @@
 // never uses LibTorch's threads. A place without positional writes (WritableFile::can_write_at) is written in order by
 // one thread. It commits nothing: that is the caller's.
 //
-// Memory: kPartBytes for each thread, or kDirectPartBytes for what goes past the caches, kept between calls, beside
+// Memory: kPartBytes for each thread, or kDirectBufferBytes for what goes past the caches, kept between calls, beside
 // what plans hold.
 // Threads: any may call; calls wait for each other. A process that is forked off while another thread is in a call
 // cannot use the engine: the copy stays locked. Errors: the first that any thread met is thrown, once all have stopped;
@@ -66,8 +66,19 @@ enum class ReadCheck : std::uint8_t {
   before_reading  // two passes: no destination is touched before every CRC was right
 };
 
+// Memory laid out as a part of the file: its byte `offset` belongs at `memory`, and so on. All of it may be written,
+// also where no range is. Ranges within whose destinations are at their places there are read together; others within
+// are copied from there.
+struct ReadWindow {
+  std::uint64_t offset = 0;
+  std::uint64_t n_bytes = 0;  // may end behind the file's end
+  void* memory = nullptr;
+};
+
 struct ReadPlan {
   std::vector<ReadRange> ranges{};  // in any order; destinations must not overlap
+  // In the order of the file, apart from each other, and to be read nearly whole: what is between ranges is read too.
+  std::vector<ReadWindow> windows{};
   ReadCheck check = ReadCheck::before_reading;
   // Throws what the format says of range `index`, whose CRC is `found`. Called on the calling thread, for the first
   // one in the file that is damaged.

@@ -25,6 +25,8 @@ constexpr std::size_t kDirectPartBytes = std::size_t{1} << 20;
 constexpr std::size_t kDirectThreads = 12;
 // The largest of its blocks that are served: see direct_block_bytes() of files.
 constexpr std::size_t kMaxBlockBytes = std::size_t{64} << 10;
+// A part of these with the rest of its first and last block.
+constexpr std::size_t kDirectBufferBytes = kDirectPartBytes + 2 * kMaxBlockBytes;
 // What gets its CRC and goes to the kernel in one step: the second finds the bytes in the cache of the first.
 constexpr std::size_t kChunkBytes = std::size_t{512} << 10;
 // Smaller pieces are copied together, so that thousands of them cost a few calls; larger ones go from where they are.
@@ -40,6 +42,7 @@ class PartBuffer {
   explicit PartBuffer(std::size_t n_bytes) : n_bytes_(n_bytes) {}
   // IoError where there is none.
   unsigned char* data();
+  std::size_t size() const noexcept { return n_bytes_; }
 
  private:
   struct Free {

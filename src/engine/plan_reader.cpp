@@ -5,6 +5,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "async/huge_pages.h"
 #include "codec/checksum.h"
 
 namespace ckptio::detail {
@@ -16,19 +17,29 @@ namespace {
 constexpr std::uint64_t kMaxGapBytes = 4096;
 // Small ranges are read together up to this size, so that they are copied out of the cache.
 constexpr std::uint64_t kGatherBytes = kChunkBytes;
-static_assert(kGatherBytes + 2 * kMaxBlockBytes <= kDirectPartBytes && kSmallBytes <= kGatherBytes);
+static_assert(kGatherBytes <= kDirectPartBytes && kSmallBytes <= kGatherBytes);
 // So many ranges tell whether a file is in the system's caches.
 constexpr std::size_t kSamples = 16;
 
-// The CRC, where it is wanted, of `bytes`, which go to `to` unless that is null.
-std::uint32_t check_and_copy(const unsigned char* bytes, unsigned char* to, std::size_t n_bytes, bool check) {
-  std::uint32_t crc = 0;
+// The CRC, where it is wanted, of `bytes` behind those of `crc`; they go to `to` unless that is null.
+std::uint32_t check_and_copy(std::uint32_t crc, const unsigned char* bytes, unsigned char* to, std::size_t n_bytes,
+                             bool check) {
+  if (to == nullptr) return check ? crc32(crc, bytes, n_bytes) : crc;
   for (std::size_t at = 0; at < n_bytes; at += kCopyBytes) {
     const std::size_t n_now = std::min(kCopyBytes, n_bytes - at);
     if (check) crc = crc32(crc, bytes + at, n_now);
-    if (to != nullptr) std::memcpy(to + at, bytes + at, n_now);
+    std::memcpy(to + at, bytes + at, n_now);
   }
   return crc;
+}
+
+std::uint64_t end_of(const ReadRange& range) { return range.offset + range.n_bytes; }
+
+std::uint64_t next_multiple(std::uint64_t number, std::uint64_t unit) { return (number / unit + 1) * unit; }
+
+// What has to be added to an offset in the file for its address.
+std::uintptr_t address_ahead(const ReadWindow& window) {
+  return reinterpret_cast<std::uintptr_t>(window.memory) - window.offset;
 }
 
 }  // namespace
@@ -57,37 +68,69 @@ void PlanReader::check_bounds() const {
 
 void PlanReader::run(PartRunner& runner) {
   if (plan_.check == ReadCheck::before_reading) {
-    pass(runner, true, false);
+    run(runner, {.check = true, .deliver = false});
     judge();
   }
-  pass(runner, plan_.check == ReadCheck::while_reading, true);
+  const auto has_crc = [](const ReadRange& range) { return range.crc.has_value(); };
+  const bool check =
+      plan_.check == ReadCheck::while_reading && std::any_of(plan_.ranges.begin(), plan_.ranges.end(), has_crc);
+  run(runner, {.check = check, .deliver = true});
   if (plan_.check == ReadCheck::while_reading) judge();
 }
 
 void PlanReader::cut() {
+  auto window = plan_.windows.begin();
   for (std::size_t position = 0; position < order_.size();) {
-    if (range_at(position).n_bytes < kSmallBytes) {
+    const ReadRange& range = range_at(position);
+    while (window != plan_.windows.end() && window->offset + window->n_bytes <= range.offset) ++window;
+    if (window != plan_.windows.end() && is_in(*window, range)) {
+      position = cut_window(position, *window++);
+    } else if (range.n_bytes < kSmallBytes) {
       position = gather(position);
     } else {
-      cut_large(position++);
+      position = cut_large(position);
     }
   }
 }
 
-void PlanReader::cut_large(std::size_t position) {
-  const ReadRange& range = range_at(position);
-  const std::uint64_t end = range.offset + range.n_bytes;
-  for (std::uint64_t at = range.offset; at < end; at = spans_.back().end) {
-    const std::uint64_t next = std::min(end, (at / part_bytes_ + 1) * part_bytes_);
-    spans_.push_back({at, next, position, position + 1});
+bool PlanReader::is_in(const ReadWindow& window, const ReadRange& range) const {
+  return range.offset >= window.offset && end_of(range) <= window.offset + window.n_bytes;
+}
+
+std::size_t PlanReader::cut_window(std::size_t position, const ReadWindow& window) {
+  const std::size_t first = position;
+  std::uint64_t end = range_at(first).offset;
+  for (; position < order_.size(); ++position) {
+    const ReadRange& range = range_at(position);
+    if (!is_in(window, range) || range.offset < end) break;
+    end = end_of(range);
   }
+  const std::uint64_t ahead = address_ahead(window), part_bytes = std::max(part_bytes_, kHugePageBytes);
+  std::size_t next = first;
+  for (std::uint64_t at = range_at(first).offset; at < end; at = spans_.back().end) {
+    Span span{at, std::min(end, next_multiple(at + ahead, part_bytes) - ahead), next, next};
+    span.window = &window;
+    while (span.last < position && range_at(span.last).offset < span.end) ++span.last;
+    next = span.last > span.first && end_of(range_at(span.last - 1)) > span.end ? span.last - 1 : span.last;
+    spans_.push_back(span);
+  }
+  return position;
+}
+
+std::size_t PlanReader::cut_large(std::size_t position) {
+  const ReadRange& range = range_at(position);
+  const std::uint64_t end = end_of(range);
+  for (std::uint64_t at = range.offset; at < end; at = spans_.back().end) {
+    spans_.push_back({at, std::min(end, next_multiple(at, part_bytes_)), position, position + 1});
+  }
+  return position + 1;
 }
 
 std::size_t PlanReader::gather(std::size_t position) {
   Span span{range_at(position).offset, range_at(position).offset, position, position, true};
   for (; span.last < order_.size(); ++span.last) {
     const ReadRange& range = range_at(span.last);
-    const std::uint64_t end = std::max(span.end, range.offset + range.n_bytes);
+    const std::uint64_t end = std::max(span.end, end_of(range));
     if (range.n_bytes >= kSmallBytes || range.offset > span.end + kMaxGapBytes || end - span.begin > kGatherBytes)
       break;
     span.end = end;
@@ -96,58 +139,82 @@ std::size_t PlanReader::gather(std::size_t position) {
   return span.last;
 }
 
-void PlanReader::pass(PartRunner& runner, bool check, bool deliver) {
-  runner.run(spans_.size(), [&](std::size_t index, PartBuffer& buffer) {
-    Span& span = spans_[index];
-    if (span.is_gathered) {
-      read_gathered(span, buffer, check, deliver);
-    } else {
-      read_piece(span, buffer, check, deliver);
-    }
-  });
+void PlanReader::run(PartRunner& runner, Pass pass) {
+  runner.run(spans_.size(), [&](std::size_t index, PartBuffer& buffer) { read(spans_[index], buffer, pass); });
 }
 
-void PlanReader::read_piece(Span& span, PartBuffer& buffer, bool check, bool deliver) {
-  const ReadRange& range = range_at(span.first);
-  check = check && range.crc;
-  deliver = deliver && range.destination != nullptr;
-  if (!check && !deliver) return;
-  if (const std::size_t block_bytes = direct_block_bytes(span.begin, span.end); block_bytes > 0) {
-    const unsigned char* bytes = read_span(span, block_bytes, buffer);
-    unsigned char* to =
-        deliver ? static_cast<unsigned char*>(range.destination) + (span.begin - range.offset) : nullptr;
-    const auto n_bytes = static_cast<std::size_t>(span.end - span.begin);
-    span.crc = check_and_copy(bytes, to, n_bytes, check);
-    return;
-  }
-  // Without a CRC in one call; with one in chunks that are still in the cache when it is computed.
-  const std::uint64_t n_most = check ? kChunkBytes : part_bytes_;
-  for (std::uint64_t at = span.begin; at < span.end;) {
-    const auto n_now = static_cast<std::size_t>(std::min(span.end - at, n_most));
-    unsigned char* to = deliver ? static_cast<unsigned char*>(range.destination) + (at - range.offset) : buffer.data();
-    file_.read_at(at, to, n_now);
-    if (check) span.crc = crc32(span.crc, to, n_now);
-    at += n_now;
-  }
-}
-
-void PlanReader::read_gathered(const Span& span, PartBuffer& buffer, bool check, bool deliver) {
-  if (span.begin == span.end) return;
-  const auto is_wanted = [&](const ReadRange& range) {
-    return (check && range.crc) || (deliver && range.destination != nullptr);
-  };
-  bool any = false;
-  for (std::size_t i = span.first; i < span.last && !any; ++i) any = is_wanted(range_at(i));
-  if (!any) return;
-  const unsigned char* bytes = read_span(span, direct_block_bytes(span.begin, span.end), buffer);
+bool PlanReader::is_wanted(const Span& span, Pass pass) const {
   for (std::size_t i = span.first; i < span.last; ++i) {
     const ReadRange& range = range_at(i);
-    const unsigned char* from = bytes + (range.offset - span.begin);
-    if (check && range.crc) found_[order_[i]] = crc32(0, from, range.n_bytes);
-    if (deliver && range.destination != nullptr && range.n_bytes > 0) {
-      std::memcpy(range.destination, from, range.n_bytes);
+    if (range.n_bytes > 0 && ((pass.check && range.crc) || (pass.deliver && range.destination != nullptr))) return true;
+  }
+  return false;
+}
+
+unsigned char* PlanReader::memory_of(const Span& span, const ReadRange& first) {
+  if (span.window != nullptr) {
+    return static_cast<unsigned char*>(span.window->memory) + (span.begin - span.window->offset);
+  }
+  if (span.is_gathered || first.destination == nullptr) return nullptr;
+  return static_cast<unsigned char*>(first.destination) + (span.begin - first.offset);
+}
+
+void PlanReader::read(Span& span, PartBuffer& buffer, Pass pass) {
+  if (!is_wanted(span, pass)) return;
+  unsigned char* const memory = pass.deliver ? memory_of(span, range_at(span.first)) : nullptr;
+  // With CRCs in chunks that are still in the cache when these are computed.
+  const std::uint64_t n_most = waits_for_disk_ ? kDirectPartBytes : pass.check ? kChunkBytes : kPartBytes;
+  const std::uint64_t ahead = span.window == nullptr ? 0 : address_ahead(*span.window);
+  std::size_t position = span.first;
+  for (std::uint64_t at = span.begin, next = 0; at < span.end; at = next) {
+    next = span.is_gathered ? span.end : std::min(span.end, next_multiple(at + ahead, n_most) - ahead);
+    const unsigned char* bytes = read_chunk(at, next, memory == nullptr ? nullptr : memory + (at - span.begin), buffer);
+    position = take_pieces(span, position, at, next, bytes, pass);
+  }
+}
+
+const unsigned char* PlanReader::read_chunk(std::uint64_t begin, std::uint64_t end, unsigned char* memory,
+                                            PartBuffer& buffer) const {
+  if (const std::size_t block_bytes = direct_block_bytes(begin, end); block_bytes > 0) {
+    const std::uint64_t first = begin / block_bytes * block_bytes;
+    const std::uint64_t last = (end + block_bytes - 1) / block_bytes * block_bytes;
+    if (last - first <= buffer.size()) {
+      file_.read_direct_at(first, buffer.data(), static_cast<std::size_t>(last - first));
+      return buffer.data() + (begin - first);
     }
   }
+  unsigned char* const to = memory == nullptr ? buffer.data() : memory;
+  file_.read_at(begin, to, static_cast<std::size_t>(end - begin));
+  return to;
+}
+
+std::size_t PlanReader::take_pieces(Span& span, std::size_t position, std::uint64_t begin, std::uint64_t end,
+                                    const unsigned char* bytes, Pass pass) {
+  for (; position < span.last; ++position) {
+    const ReadRange& range = range_at(position);
+    const std::uint64_t piece_begin = std::max(range.offset, begin), piece_end = std::min(end_of(range), end);
+    if (piece_begin >= piece_end) {
+      if (range.offset < end) continue;  // it has no bytes
+      break;
+    }
+    const unsigned char* const from = bytes + (piece_begin - begin);
+    const bool check = pass.check && range.crc, deliver = pass.deliver && range.destination != nullptr;
+    unsigned char* to =
+        deliver ? static_cast<unsigned char*>(range.destination) + (piece_begin - range.offset) : nullptr;
+    if (to == from) to = nullptr;
+    if (check || to != nullptr) {
+      std::uint32_t& crc = crc_in(span, position);
+      crc = check_and_copy(crc, from, to, static_cast<std::size_t>(piece_end - piece_begin), check);
+    }
+    if (end_of(range) > end) break;
+  }
+  return position;
+}
+
+std::uint32_t& PlanReader::crc_in(Span& span, std::size_t position) {
+  const ReadRange& range = range_at(position);
+  if (range.offset >= span.begin && end_of(range) <= span.end) return found_[order_[position]];
+  return position == span.first ? span.crc_of_first : span.crc_of_last;
 }
 
 // Two passes go through the caches: the second one finds the bytes there.
@@ -167,24 +234,20 @@ bool PlanReader::is_mostly_direct() const {
   return 2 * n_direct > n_asked;
 }
 
-const unsigned char* PlanReader::read_span(const Span& span, std::size_t block_bytes, PartBuffer& buffer) const {
-  unsigned char* const bytes = buffer.data();
-  if (block_bytes == 0) {
-    file_.read_at(span.begin, bytes, static_cast<std::size_t>(span.end - span.begin));
-    return bytes;
-  }
-  const std::uint64_t begin = span.begin / block_bytes * block_bytes;
-  const std::uint64_t end = (span.end + block_bytes - 1) / block_bytes * block_bytes;
-  file_.read_direct_at(begin, bytes, static_cast<std::size_t>(end - begin));
-  return bytes + (span.begin - begin);
+void PlanReader::join_pieces(const Span& span) {
+  const auto join = [&](std::size_t position, std::uint32_t crc) {
+    const ReadRange& range = range_at(position);
+    if (range.offset >= span.begin && end_of(range) <= span.end) return;
+    std::uint32_t& found = found_[order_[position]];
+    found = crc32_combine(found, crc, std::min(end_of(range), span.end) - std::max(range.offset, span.begin));
+  };
+  if (span.first == span.last) return;
+  join(span.first, span.crc_of_first);
+  if (span.last - span.first > 1) join(span.last - 1, span.crc_of_last);
 }
 
 void PlanReader::judge() {
-  for (const Span& span : spans_) {
-    if (span.is_gathered) continue;
-    std::uint32_t& found = found_[order_[span.first]];
-    found = crc32_combine(found, span.crc, span.end - span.begin);
-  }
+  for (const Span& span : spans_) join_pieces(span);
   for (const std::size_t index : order_) {
     const ReadRange& range = plan_.ranges[index];
     if (range.crc && *range.crc != found_[index]) plan_.report_damage(index, found_[index]);

@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <new>
 
 #include "formats/new_storage.h"
+#include "formats/storage_region.h"
 
 namespace ckptio::detail {
 
@@ -29,6 +31,15 @@ c10::Storage make_storage(const Archive& archive, std::size_t index, StorageMake
   try {
     return maker.make(n_bytes);
   } catch (const std::exception&) {  // c10::Error or bad_alloc
+    throw_no_memory(archive, index);
+  }
+}
+
+// `index`: of the first storage in it.
+c10::intrusive_ptr<StorageRegion> make_region(const Archive& archive, std::size_t index, const FileRange& part) {
+  try {
+    return StorageRegion::make(part);
+  } catch (const std::bad_alloc&) {
     throw_no_memory(archive, index);
   }
 }
@@ -91,10 +102,8 @@ std::vector<c10::Storage> StorageReader::read_all(const LoadOptions& options) co
   const auto mapping = make_mapping(options.mmap ? file_.map() : nullptr);
   const auto unchecked = map_unchecked(options);
   std::vector<c10::Storage> storages(records.size());
-  StorageMaker maker;
-  std::vector<StorageRange> ranges;
-  ranges.reserve(records.size());
-  std::vector<std::size_t> are_mapped;
+  std::vector<std::size_t> to_read, are_mapped;
+  to_read.reserve(records.size());
   for (std::size_t i = 0; i < records.size(); ++i) {
     const std::string& location = archive_.graph().storages[i].location;
     const auto device = options.map_location.device_for(location);
@@ -104,18 +113,42 @@ std::vector<c10::Storage> StorageReader::read_all(const LoadOptions& options) co
       storages[i] = *std::move(storage);
       are_mapped.push_back(i);
     } else if (device && device->is_cpu() && is_plain(records[i])) {
-      storages[i] = make_storage(archive_, i, maker);
-      ranges.push_back({i, 0, records[i].n_bytes, storages[i].mutable_data()});
+      to_read.push_back(i);
     } else {  // one by one, so that the CPU holds one of them alone
       storages[i] = options.map_location.map(read(i), location);
     }
   }
-  run(ranges, verify_);
+  read_new(std::move(to_read), storages);
   if (verify_ && !unchecked) check(are_mapped);
   for (const std::size_t i : are_mapped) {
     storages[i] = options.map_location.map(storages[i], archive_.graph().storages[i].location);
   }
   return storages;
+}
+
+void StorageReader::read_new(std::vector<std::size_t> indices, std::vector<c10::Storage>& storages) const {
+  const std::vector<StorageRecord>& records = archive_.storages();
+  const auto is_before = [&](std::size_t a, std::size_t b) { return records[a].data_offset < records[b].data_offset; };
+  if (!std::is_sorted(indices.begin(), indices.end(), is_before)) std::sort(indices.begin(), indices.end(), is_before);
+  std::vector<FileRange> in_file;
+  in_file.reserve(indices.size());
+  for (const std::size_t i : indices) in_file.push_back({records[i].data_offset, records[i].n_bytes});
+  std::vector<ReadWindow> windows;
+  for (const RegionOfRanges& of_ranges : find_regions(in_file)) {
+    const auto region = make_region(archive_, indices[of_ranges.first], of_ranges.part);
+    windows.push_back(region->window());
+    for (std::size_t i = of_ranges.first; i < of_ranges.last; ++i) {
+      if (belongs_into_region(in_file[i])) storages[indices[i]] = region->make_storage(in_file[i]);
+    }
+  }
+  StorageMaker maker;
+  std::vector<StorageRange> ranges;
+  ranges.reserve(indices.size());
+  for (const std::size_t i : indices) {
+    if (!storages[i]) storages[i] = make_storage(archive_, i, maker);
+    ranges.push_back({i, 0, records[i].n_bytes, storages[i].mutable_data()});
+  }
+  run(ranges, verify_, std::move(windows));
 }
 
 void StorageReader::check(const std::vector<std::size_t>& indices) const {
@@ -132,9 +165,11 @@ void StorageReader::read_ranges(const std::vector<StorageRange>& ranges, bool ch
 
 std::optional<std::uint32_t> StorageReader::crc_of(std::size_t index) const { return archive_.storages()[index].crc; }
 
-void StorageReader::run(const std::vector<StorageRange>& ranges, bool check_whole) const {
+void StorageReader::run(const std::vector<StorageRange>& ranges, bool check_whole,
+                        std::vector<ReadWindow> windows) const {
   if (ranges.empty()) return;
   ReadPlan plan;
+  plan.windows = std::move(windows);
   plan.check = check_whole ? ReadCheck::while_reading : ReadCheck::none;
   plan.ranges.reserve(ranges.size());
   for (const StorageRange& range : ranges) {

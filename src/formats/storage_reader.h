@@ -73,7 +73,9 @@ class StorageReader {
 
  private:
   std::optional<std::uint32_t> crc_of(std::size_t index) const;
-  void run(const std::vector<StorageRange>& ranges, bool check_whole) const;
+  // Makes and reads these, which are plain, on the CPU.
+  void read_new(std::vector<std::size_t> indices, std::vector<c10::Storage>& storages) const;
+  void run(const std::vector<StorageRange>& ranges, bool check_whole, std::vector<ReadWindow> windows = {}) const;
 
   const Archive& archive_;
   const RandomAccessFile& file_;

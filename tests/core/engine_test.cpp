@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <memory>
 #include <mutex>
 #include <numeric>
 #include <random>
@@ -82,8 +83,9 @@ class PlainFile final : public WritableFile {
 
 class PlainSource final : public RandomAccessFile {
  public:
-  explicit PlainSource(std::string content, int failing_read = -1, bool has_blocks = false)
-      : content_(std::move(content)), failing_read_(failing_read), has_blocks_(has_blocks) {}
+  // `n_on_disk`: of the content's last bytes, so many are read in blocks.
+  explicit PlainSource(std::string content, int failing_read = -1, std::size_t n_on_disk = 0)
+      : content_(std::move(content)), failing_read_(failing_read), n_on_disk_(n_on_disk) {}
 
   std::uint64_t size() const override { return content_.size(); }
   void read_at(std::uint64_t offset, void* destination, std::size_t n_bytes) const override {
@@ -94,8 +96,8 @@ class PlainSource final : public RandomAccessFile {
     n_read += n_bytes;
   }
 
-  std::size_t direct_block_bytes(std::uint64_t /*offset*/, std::size_t n_bytes) const override {
-    return has_blocks_ && n_bytes > 0 ? kBlockBytes : 0;
+  std::size_t direct_block_bytes(std::uint64_t offset, std::size_t n_bytes) const override {
+    return offset + n_on_disk_ >= content_.size() && n_bytes > 0 ? kBlockBytes : 0;
   }
   void read_direct_at(std::uint64_t offset, void* destination, std::size_t n_bytes) const override {
     if (!is_whole_blocks(offset, destination, n_bytes) || offset + n_bytes >= content_.size() + kBlockBytes)
@@ -111,7 +113,7 @@ class PlainSource final : public RandomAccessFile {
  private:
   const std::string content_;
   const int failing_read_;
-  const bool has_blocks_;
+  const std::size_t n_on_disk_;
 };
 
 std::string bytes_of(std::mt19937_64& random, std::size_t n_bytes) {
@@ -219,28 +221,85 @@ struct Damage {
   std::uint32_t crc;
 };
 
-// The data of a sample's records, to be read back into memory of their own.
+// Memory in which a part of a file has its place.
+class Window {
+ public:
+  Window(std::uint64_t begin, std::uint64_t end) : begin_(begin), n_bytes_(end - begin), bytes_(n_bytes_ + 64, '!') {}
+
+  ReadWindow plan() const { return {begin_, n_bytes_, memory()}; }
+  char* place_of(std::uint64_t offset) const { return memory() + (offset - begin_); }
+  bool is_intact_around() const {
+    return bytes_.find_first_not_of('!') >= kAround &&
+           bytes_.find_last_not_of('!') + 1 <= kAround + n_bytes_;  // npos + 1 is 0
+  }
+
+ private:
+  static constexpr std::size_t kAround = 32;
+  char* memory() const { return bytes_.data() + kAround; }
+
+  std::uint64_t begin_;
+  std::size_t n_bytes_;
+  mutable std::string bytes_;
+};
+
+// The data of a sample's records, to be read back into memory of their own, or with windows over some of them.
 struct Reading {
-  std::vector<std::string> destinations;
   ReadPlan plan;
 
-  Reading(const Sample& sample, ReadCheck check, std::mt19937_64& random) {
+  Reading(const Sample& sample, ReadCheck check, std::mt19937_64& random, bool has_windows = false) {
     plan.check = check;
     plan.report_damage = [](std::size_t index, std::uint32_t found) { throw Damage{index, found}; };
     const auto& contents = sample.contents();
-    for (const Content& content : contents) destinations.emplace_back(content.data.size(), '!');
+    for (const Content& content : contents) own_.emplace_back(content.data.size(), '!');
+    const Window* window = nullptr;
+    std::size_t n_left = 0;  // of records for the window
     for (std::size_t i = 0; i < contents.size(); ++i) {
       const WriteRecord& record = sample.plan().records[i];
-      plan.ranges.push_back({record.data_offset, record.n_bytes, destinations[i].data(),
+      if (n_left > 0) {
+        --n_left;
+      } else {
+        window = nullptr;
+        if (has_windows && random() % 3 != 0) window = open_window(sample, i, n_left = random() % 4);
+      }
+      destinations_.push_back(window != nullptr && random() % 4 != 0 ? window->place_of(record.data_offset)
+                                                                     : own_[i].data());
+      plan.ranges.push_back({record.data_offset, record.n_bytes, destinations_.back(),
                              crc32(0, contents[i].data.data(), contents[i].data.size())});
+      n_bytes_.push_back(contents[i].data.size());
     }
+    for (const auto& each : windows_) plan.windows.push_back(each->plan());
     std::shuffle(plan.ranges.begin(), plan.ranges.end(), random);
   }
+  Reading(const Reading&) = delete;
+  Reading& operator=(const Reading&) = delete;
+
+  std::size_t size() const { return destinations_.size(); }
+  std::string found(std::size_t i) const { return {destinations_[i], n_bytes_[i]}; }
 
   bool is_untouched() const {
-    return std::all_of(destinations.begin(), destinations.end(),
-                       [](const std::string& bytes) { return bytes.find_first_not_of('!') == std::string::npos; });
+    for (std::size_t i = 0; i < size(); ++i) {
+      if (found(i).find_first_not_of('!') != std::string::npos) return false;
+    }
+    return true;
   }
+  bool is_intact_around_windows() const {
+    return std::all_of(windows_.begin(), windows_.end(), [](const auto& window) { return window->is_intact_around(); });
+  }
+
+ private:
+  // Over record `first` and so many more.
+  const Window* open_window(const Sample& sample, std::size_t first, std::size_t& n_more) {
+    const auto& records = sample.plan().records;
+    n_more = std::min(n_more, records.size() - 1 - first);
+    const WriteRecord& last = records[first + n_more];
+    windows_.push_back(std::make_unique<Window>(records[first].data_offset, last.data_offset + last.n_bytes));
+    return windows_.back().get();
+  }
+
+  std::vector<std::string> own_;
+  std::vector<std::unique_ptr<Window>> windows_;
+  std::vector<char*> destinations_;
+  std::vector<std::size_t> n_bytes_;
 };
 
 }  // namespace
@@ -299,12 +358,12 @@ TEST_CASE("IoEngine.AllButTheLastBlockGoesPastTheCachesWhereThePlaceTakesThat", 
   CHECK(difference(file.content(), expected).empty());
   CHECK(file.n_direct == records_end / kBlockBytes * kBlockBytes);
 
-  const PlainSource source(expected, -1, true);
+  const PlainSource source(expected, -1, expected.size());
   Reading once(sample, ReadCheck::while_reading, random);
   IoEngine({2}).read(source, once.plan);
   CHECK(source.n_direct > 0);
   // The second pass is to find in the caches what the first one read.
-  const PlainSource twice(expected, -1, true);
+  const PlainSource twice(expected, -1, expected.size());
   Reading reading(sample, ReadCheck::before_reading, random);
   IoEngine({2}).read(twice, reading.plan);
   CHECK(twice.n_direct == 0);
@@ -353,16 +412,22 @@ TEST_CASE("IoEngine.AnErrorWhileBytesAreMadeIsThrown", "[engine]") {
 
 TEST_CASE("IoEngine.RangesAreReadWhereverTheyStand", "[engine]") {
   std::mt19937_64 random(random_seed());
-  for (int round = 0; round < 5; ++round) {
+  for (int round = 0; round < 6; ++round) {
     const Sample sample(random, random() % 15);
-    const PlainSource source(sample.expected()), on_disk(sample.expected(), -1, true);
+    const std::string content = sample.expected();
+    const PlainSource in_memory(content), on_disk(content, -1, content.size()),
+        in_part(content, -1, content.size() / 3);
+    const PlainSource* const sources[] = {&in_memory, &on_disk, &in_part};
     for (const std::size_t n_threads : {1, 2, 5}) {
       for (const ReadCheck check : {ReadCheck::none, ReadCheck::while_reading, ReadCheck::before_reading}) {
         INFO("round " << round << ", " << n_threads << " threads, check " << static_cast<int>(check));
-        Reading reading(sample, check, random);
-        IoEngine({n_threads}).read(round % 2 == 0 ? source : on_disk, reading.plan);
-        for (std::size_t i = 0; i < reading.destinations.size(); ++i)
-          REQUIRE(difference(reading.destinations[i], sample.contents()[i].data).empty());
+        for (const bool has_windows : {false, true}) {
+          Reading reading(sample, check, random, has_windows);
+          IoEngine({n_threads}).read(*sources[round % 3], reading.plan);
+          for (std::size_t i = 0; i < reading.size(); ++i)
+            REQUIRE(difference(reading.found(i), sample.contents()[i].data).empty());
+          REQUIRE(reading.is_intact_around_windows());
+        }
       }
     }
   }
@@ -386,10 +451,10 @@ TEST_CASE("IoEngine.TheFirstDamagedRangeIsReportedAndOnePassMoreKeepsDestination
       first = std::min(first, which);
     }
     if (damaged == sample.expected()) continue;  // the same bit twice
-    const PlainSource source(damaged, -1, round % 2 == 0);
+    const PlainSource source(damaged, -1, round % 2 == 0 ? damaged.size() : 0);
     for (const ReadCheck check : {ReadCheck::while_reading, ReadCheck::before_reading}) {
       IoEngine engine({3});
-      Reading reading(sample, check, random);
+      Reading reading(sample, check, random, round % 3 == 0);
       bool is_reported = false;
       try {
         engine.read(source, reading.plan);
@@ -475,6 +540,26 @@ TEST_CASE("IoEngine.ThousandsOfSmallNeighboursCostFewCalls", "[engine]") {
     REQUIRE(content.compare(i * kStep, kBytes, destination, i * kBytes, kBytes) == 0);
 }
 
+TEST_CASE("IoEngine.AWindowIsReadAcrossTheBordersOfItsRanges", "[engine]") {
+  constexpr std::size_t kRanges = 40, kBytes = 200'000, kStep = kBytes + 120, kFirst = 777;
+  std::mt19937_64 random(random_seed());
+  const std::string content = bytes_of(random, kFirst + kRanges * kStep);
+  const Window window(0, content.size());
+  ReadPlan plan;
+  plan.check = ReadCheck::while_reading;
+  plan.windows = {window.plan()};
+  for (std::size_t i = 0; i < kRanges; ++i) {
+    const std::size_t offset = kFirst + i * kStep;
+    plan.ranges.push_back({offset, kBytes, window.place_of(offset), crc32(0, content.data() + offset, kBytes)});
+  }
+  const PlainSource source(content);
+  IoEngine({2}).read(source, plan);
+  CHECK(source.n_reads <= 20);  // by ranges it would be 40
+  CHECK(content.compare(kFirst, kBytes, window.place_of(kFirst), kBytes) == 0);
+  const std::size_t last = kFirst + (kRanges - 1) * kStep;
+  CHECK(content.compare(last, kBytes, window.place_of(last), kBytes) == 0);
+}
+
 TEST_CASE("IoEngine.ThreadsMayShareOneAndItMayBeReleasedAnyTime", "[engine]") {
   std::mt19937_64 random(random_seed());
   const Sample sample(random, 12);
@@ -491,8 +576,7 @@ TEST_CASE("IoEngine.ThreadsMayShareOneAndItMayBeReleasedAnyTime", "[engine]") {
         n_wrong += file.content() != expected;
         Reading reading(sample, ReadCheck::before_reading, own);
         engine.read(PlainSource(expected), reading.plan);
-        for (std::size_t r = 0; r < reading.destinations.size(); ++r)
-          n_wrong += reading.destinations[r] != sample.contents()[r].data;
+        for (std::size_t r = 0; r < reading.size(); ++r) n_wrong += reading.found(r) != sample.contents()[r].data;
         engine.release();
       }
     });
