@@ -20,6 +20,9 @@ struct ByteSource {
 
   // Reads exactly `n_bytes` bytes from `offset` on, or throws. Only ranges inside `size` are asked for.
   std::function<void(std::uint64_t offset, void* destination, std::size_t n_bytes)> read_at{};
+
+  // Says what is going to be read, so that it is fetched meanwhile. Null: nothing does that.
+  std::function<void(std::uint64_t offset, std::size_t n_bytes)> prefetch{};
 };
 
 // Bytes in memory, which must outlive the source.

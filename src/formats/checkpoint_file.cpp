@@ -67,9 +67,11 @@ std::unique_ptr<RandomAccessFile> open_checkpoint_file(const StorageBackend& sto
 
 ByteSource source_of(const RandomAccessFile& file, const std::string& path) {
   const auto ahead = std::make_shared<ReadAhead>(file);
-  return {path, file.size(), [ahead](std::uint64_t offset, void* destination, std::size_t n_bytes) {
+  return {path, file.size(),
+          [ahead](std::uint64_t offset, void* destination, std::size_t n_bytes) {
             ahead->read(offset, destination, n_bytes);
-          }};
+          },
+          [&file](std::uint64_t offset, std::size_t n_bytes) { file.prefetch(offset, n_bytes); }};
 }
 
 void commit(WritableFile& file) {

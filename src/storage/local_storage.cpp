@@ -230,6 +230,12 @@ class LocalRandomAccessFile final : public RandomAccessFile {
     if (n_read < n_bytes) throw_short(path_, offset, n_bytes, n_read, offset + n_read);
   }
 
+  void prefetch([[maybe_unused]] std::uint64_t offset, [[maybe_unused]] std::size_t n_bytes) const override {
+#ifdef POSIX_FADV_WILLNEED
+    ::posix_fadvise(fd_.get(), static_cast<off_t>(offset), static_cast<off_t>(n_bytes), POSIX_FADV_WILLNEED);
+#endif
+  }
+
   // Of bytes that are in the page cache, nothing is faster than a copy.
   std::size_t direct_block_bytes(std::uint64_t offset, std::size_t n_bytes) const override {
     if (!direct_io_ || n_bytes < kLeastDirectReadBytes || offset > size_ || n_bytes > size_ - offset) return 0;

@@ -19,6 +19,8 @@ void WritableFile::write_direct_at(std::uint64_t offset, const void* data, std::
 
 void WritableFile::reserve(std::uint64_t /*n_bytes*/) {}
 
+void RandomAccessFile::prefetch(std::uint64_t /*offset*/, std::size_t /*n_bytes*/) const {}
+
 std::size_t RandomAccessFile::direct_block_bytes(std::uint64_t /*offset*/, std::size_t /*n_bytes*/) const { return 0; }
 
 void RandomAccessFile::read_direct_at(std::uint64_t offset, void* destination, std::size_t n_bytes) const {

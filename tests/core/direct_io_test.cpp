@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <memory>
 #include <random>
@@ -177,4 +178,22 @@ TEST_CASE("DirectIo.BytesThatAreNotInThePageCacheAreReadPastIt", "[local]") {
   file->read_direct_at(kDirectBlockBytes, found.get(), 2 * kDirectBlockBytes);
   CHECK((std::string(found.get(), 2 * kDirectBlockBytes) ==
          std::string(content.get() + kDirectBlockBytes, 2 * kDirectBlockBytes)));
+}
+
+TEST_CASE("DirectIo.WhatIsSaidToBeReadSoonIsFetchedMeanwhile", "[local]") {
+  const TempFolder folder;
+  LocalStorage storage;
+  const std::string path = folder / "a.pt";
+  write_file(storage, path, std::string(kBytes, 'x'));
+  const auto file = storage.open(path);
+  CHECK_NOTHROW(file->prefetch(2 * kBytes, 100));
+  CHECK_NOTHROW(file->prefetch(~std::uint64_t{0}, 100));
+  if (!evict(path, kBytes) || file->direct_block_bytes(0, kBytes) == 0) {
+    SUCCEED("the system keeps files in the page cache, or does not tell");
+    return;
+  }
+  for (std::size_t at = 0; at < kBytes; at += 4096) file->prefetch(at, 4096);
+  const auto is_there = [&] { return file->direct_block_bytes(0, kBytes) == 0; };
+  for (int i = 0; i < 1000 && !is_there(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  CHECK(is_there());
 }

@@ -2,7 +2,10 @@
 // Zip files as torch.save and other tools write them are read.
 #include "codec/zip_reader.h"
 
+#include <algorithm>
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "ckptio/error.h"
 #include "core/deflate_vectors.h"
@@ -157,4 +160,26 @@ TEST_CASE("ZipReader.ErrorsOfTheSourcePassThrough", "[zip]") {
   ByteSource source = memory_source("x.pt", bytes.data(), bytes.size());
   source.read_at = [](std::uint64_t, void*, std::size_t) { throw IoError("cannot read 'x.pt': gone"); };
   CHECK_THROWS_AS(ZipReader(source), IoError);
+}
+
+TEST_CASE("ZipReader.HeadersFarApartAreAskedForBeforeTheyAreRead", "[zip]") {
+  RawZip zip;
+  for (int i = 0; i < 100; ++i)
+    zip.add("archive/data/" + std::to_string(i), std::string(i % 2 == 0 ? 70'000 : 10, 'x'));
+  const std::string bytes = zip.bytes();
+  ByteSource source = memory_source("x.pt", bytes.data(), bytes.size());
+  std::vector<std::uint64_t> asked_for;
+  std::size_t n_read_late = 0;
+  source.prefetch = [&](std::uint64_t offset, std::size_t /*n_bytes*/) { asked_for.push_back(offset); };
+  source.read_at = [&, read_at = source.read_at](std::uint64_t offset, void* destination, std::size_t n_bytes) {
+    const bool was_asked_for = std::find(asked_for.begin(), asked_for.end(), offset) != asked_for.end();
+    n_read_late += was_asked_for && offset != asked_for.back();
+    read_at(offset, destination, n_bytes);
+  };
+  const ZipReader reader(source);
+  // Those behind small records are read along with these.
+  CHECK(asked_for.size() == 51);
+  for (std::size_t i = 0; i < reader.records().size(); i += 2)
+    CHECK(std::count(asked_for.begin(), asked_for.end(), reader.records()[i + 1].header_offset) == 1);
+  CHECK(n_read_late >= 40);
 }

@@ -161,6 +161,8 @@ class FaultyStorage final : public StorageBackend {
       }
     }
 
+    void prefetch(std::uint64_t offset, std::size_t n_bytes) const override { inner_->prefetch(offset, n_bytes); }
+
     // What is touched there can be neither counted nor spoiled.
     std::shared_ptr<void> map() const override {
       const Faults& faults = state_->faults;

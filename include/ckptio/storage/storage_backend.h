@@ -79,6 +79,10 @@ class RandomAccessFile {
   // is an IoError, as is a file that has become shorter. Safe from several threads.
   virtual void read_at(std::uint64_t offset, void* destination, std::size_t n_bytes) const = 0;
 
+  // Says that this range is going to be read, so that the place can fetch it meanwhile. Returns without waiting; a range
+  // outside the file is no error here. Safe from several threads. The default implementation does nothing.
+  virtual void prefetch(std::uint64_t offset, std::size_t n_bytes) const;
+
   // The size in bytes of the blocks in which read_direct_at() reads these bytes sooner than read_at() would, a power of
   // two of at most 64 KiB; 0: it would not. Safe from several threads. The default implementation says 0.
   virtual std::size_t direct_block_bytes(std::uint64_t offset, std::size_t n_bytes) const;
