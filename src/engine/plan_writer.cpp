@@ -2,6 +2,7 @@
 #include "engine/plan_writer.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "codec/checksum.h"
@@ -89,6 +90,7 @@ PlanWriter::PlanWriter(WritableFile& file, const WritePlan& plan)
       in_order_(!file.can_write_at()),
       block_bytes_(block_bytes_of(file, plan)),
       part_bytes_(block_bytes_ > 0 ? kDirectPartBytes : kPartBytes),
+      part_shift_(std::countr_zero(part_bytes_)),
       records_end_(plan.records.empty() ? 0 : plan.records.back().end_offset),
       crcs_(plan.records.size()),
       n_pieces_left_(plan.records.size()),

@@ -44,7 +44,7 @@ class PlanWriter {
   };
   class Run;
 
-  std::size_t part_of(std::uint64_t offset) const { return static_cast<std::size_t>(offset / part_bytes_); }
+  std::size_t part_of(std::uint64_t offset) const { return static_cast<std::size_t>(offset >> part_shift_); }
   void write_part(std::size_t part, PartBuffer& buffer);
   void put_together(Run& run);
   void add_head(Run& run, std::size_t index) const;
@@ -66,7 +66,8 @@ class PlanWriter {
   const WritePlan& plan_;
   const bool in_order_;
   const std::size_t block_bytes_;  // 0: nothing goes past the system's caches
-  const std::size_t part_bytes_;
+  const std::size_t part_bytes_;   // a power of two
+  const int part_shift_;
   std::uint64_t records_end_;
   std::vector<std::uint32_t> crcs_;
   std::vector<PartResult> results_;
