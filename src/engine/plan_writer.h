@@ -6,9 +6,9 @@
 // 2. A tail needs the CRC of its whole record. Where data and tail are not in one part, whoever puts the last piece of
 //    the data joins the CRCs of all pieces, and writes the tail.
 // 3. Then the end of the file is written.
-// A file that takes whole blocks past the system's caches gets each part whole, from a buffer; who needs the tail of a
-// record waits there until the pieces before have their CRCs. Parts begin in order, so the first of those under way
-// waits for none.
+// A file that takes whole blocks past the system's caches gets each part whole, from a buffer, and what is left of the
+// last one with the end of the file; who needs the tail of a record waits there until the pieces before have their
+// CRCs. Parts begin in order, so the first of those under way waits for none.
 // Without positional writes all parts are put together in order by one thread; no CRC is then missing at its tail.
 //
 // Threads: write_part() from any, with different parts.
@@ -76,6 +76,7 @@ class PlanWriter {
   std::condition_variable late_;  // a split record has its CRC, or a part failed
   std::vector<bool> has_crc_;     // of split records, where tails are waited for
   bool failed_ = false;
+  std::vector<unsigned char> rest_;  // the last bytes of the records that are no whole block
 };
 
 }  // namespace ckptio::detail
