@@ -22,4 +22,9 @@ SaveFuture CheckpointIO::async_save_checkpoint(const Checkpoint& checkpoint, con
   return SaveFuture(progress);
 }
 
+SaveFuture CheckpointIO::hand_over_checkpoint(Checkpoint checkpoint, const std::string& path,
+                                              const std::optional<Dict>& storage_options) {
+  return async_save_checkpoint(checkpoint, path, storage_options);
+}
+
 }  // namespace ckptio

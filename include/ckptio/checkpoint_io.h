@@ -125,6 +125,14 @@ class CheckpointIO {
   virtual SaveFuture async_save_checkpoint(const Checkpoint& checkpoint, const std::string& path,
                                            const std::optional<Dict>& storage_options = std::nullopt);
 
+  // As async_save_checkpoint, of a checkpoint that the caller gives away: pass std::move(checkpoint). A plugin that
+  // saves in the background need not look at it before it returns, so that the call takes as long for thousands of
+  // tensors as for one, and tells what cannot be saved by the future alone. Until Staged the tensors must not change,
+  // neither in their elements nor in shape or storage: such a change may go unnoticed. The Trainer saves in this way.
+  // The default implementation calls async_save_checkpoint.
+  virtual SaveFuture hand_over_checkpoint(Checkpoint checkpoint, const std::string& path,
+                                          const std::optional<Dict>& storage_options = std::nullopt);
+
   // True if async_save_checkpoint returns before the checkpoint is Staged. The default implementation says false.
   virtual bool saves_asynchronously() const { return false; }
 

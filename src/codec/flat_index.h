@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace ckptio::detail {
@@ -26,6 +27,18 @@ class FlatIndex {
     slots_[place] = {part, number};
     ++n_used_;
     return number;
+  }
+
+  // The number of which is_same(number) holds, if there is one.
+  template <class IsSame>
+  std::optional<std::uint32_t> find(std::uint64_t hash, IsSame is_same) const {
+    if (slots_.empty()) return std::nullopt;
+    const auto part = static_cast<std::uint32_t>(hash ^ hash >> 32);
+    std::size_t place = part & (slots_.size() - 1);
+    for (; slots_[place].number != kFree; place = (place + 1) & (slots_.size() - 1)) {
+      if (slots_[place].hash == part && is_same(slots_[place].number)) return slots_[place].number;
+    }
+    return std::nullopt;
   }
 
   // Addresses are multiples of 16 or more, and near each other.

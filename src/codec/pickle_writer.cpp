@@ -10,12 +10,12 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <variant>
 
 #include "ckptio/error.h"
 #include "codec/object_references.h"
 #include "codec/pickle_output.h"
+#include "codec/tensor_output.h"
 
 namespace ckptio::detail {
 namespace {
@@ -67,18 +67,23 @@ struct Storage {
 struct GlobalStep {
   std::string_view module, name;
 };
-struct Text {
-  std::string_view utf8;
-};
 struct LayoutStep {
   LayoutKind layout;
+};
+// What stands before a dense tensor's hooks among the arguments of its function, and what stands behind them.
+struct OpenArguments {
+  const ObjectTensor* tensor;
+  bool requires_grad;
+};
+struct CloseArguments {
+  const ObjectTensor* tensor;
 };
 // A tensor's hooks: the object, or an empty OrderedDict where there is none.
 struct Hooks {
   const Object* object;
 };
-using Step = std::variant<WriteObject, Make, Fill, Code, Flag, Integer, Real, Integers, Size, Storage, GlobalStep, Text,
-                          LayoutStep, Hooks>;
+using Step = std::variant<WriteObject, Make, Fill, Code, Flag, Integer, Real, Integers, Size, Storage, GlobalStep,
+                          LayoutStep, OpenArguments, CloseArguments, Hooks>;
 
 constexpr GlobalStep kTorchTensor{"torch", "Tensor"};
 
@@ -99,10 +104,12 @@ bool is_per_channel(QSchemeKind qscheme) {
   return qscheme != QSchemeKind::per_tensor_affine && qscheme != QSchemeKind::per_tensor_symmetric;
 }
 
-// Whether a torch.FloatStorage or the like can stand for it; otherwise a torch.UntypedStorage.
-bool is_typed(const StorageInfo& storage) {
-  const DTypeInfo& info = dtype_info(storage.dtype);
-  return !storage.untyped && !info.storage_class.empty() && storage.n_bytes % info.item_size == 0;
+TensorOutput::Storage described(const StorageInfo& storage) {
+  return {storage.dtype, storage.untyped, storage.n_bytes, storage.location};
+}
+
+TensorOutput::View view_of(const ObjectTensor& tensor) {
+  return {tensor.dtype, tensor.sizes, tensor.strides, tensor.offset, tensor.conj, tensor.neg};
 }
 
 class PickleWriter {
@@ -130,12 +137,6 @@ class PickleWriter {
 
  private:
   static constexpr std::uint32_t kNone = 0xFFFFFFFF;
-
-  // A global whose names are constants, so that their addresses tell it from others; and its place in the memo.
-  struct Constant {
-    std::string_view module, name;
-    std::uint32_t memo;
-  };
 
   // A little more than a tensor of two dimensions and a number take.
   static std::size_t expected_bytes(const ObjectReferences& references) {
@@ -171,13 +172,18 @@ class PickleWriter {
   void run(const Integer& step) { out_.integer(step.value); }
   void run(const Real& step) { out_.real(step.value); }
   void run(const Integers& step) { out_.integers(*step.values); }
-  void run(const GlobalStep& step) { constant_global(step.module, step.name); }
-  void run(const Text& step) { out_.repeated_text(step.utf8); }
+  void run(const GlobalStep& step) { tensors_.constant_global(step.module, step.name); }
+  void run(const OpenArguments& step) {
+    const ObjectTensor& tensor = *step.tensor;
+    const StorageInfo& storage = storage_of(tensor.storage);
+    tensors_.open_arguments(view_of(tensor), described(storage), key_of(tensor.storage), step.requires_grad);
+  }
+  void run(const CloseArguments& step) {
+    tensors_.close_arguments(view_of(*step.tensor), described(storage_of(step.tensor->storage)));
+  }
   void run(const Hooks& step) {
     if (step.object != nullptr) return then(WriteObject{step.object});
-    constant_global("collections", "OrderedDict");
-    out_.opcode(op::kEmptyTuple);
-    out_.opcode(op::kReduce);
+    tensors_.no_hooks();
   }
   void run(const Size& step) {
     out_.global("torch", "Size");
@@ -221,28 +227,22 @@ class PickleWriter {
   void write_tensor(const Object& object, const ObjectTensor& tensor);
   GlobalStep rebuild_function(const ObjectTensor& tensor) const;
   void then_rebuild_arguments(const ObjectTensor& tensor, bool requires_grad, const Object* hooks);
-  void then_dense_arguments(const ObjectTensor& tensor, bool requires_grad, const Object* hooks);
   void then_quantized_arguments(const ObjectTensor& tensor, bool requires_grad, const Object* hooks);
   void then_sparse_arguments(const ObjectTensor& tensor);
-  bool needs_dtype(const ObjectTensor& tensor) const;
   const StorageInfo& storage_of(std::uint32_t index) const;
+  std::uint32_t key_of(std::uint32_t index);
 
   void then_batches(const Fill& step, const std::vector<Object*>& items, char one, char many);
   void then_pair_batches(const Fill& step, const std::vector<std::pair<Object*, Object*>>& entries);
   void memoize(const Object& object);
-  void constant_global(std::string_view module, std::string_view name);
-  void location(std::string_view name);
 
   const ObjectGraph& graph_;
   const ObjectReferences references_;
   PickleOutput out_;
+  TensorOutput tensors_{out_};
   std::vector<Step> steps_;          // the next one last
   std::size_t n_waiting_ = 0;        // of steps_: those there were before the one that runs
   std::vector<std::uint32_t> memo_;  // by Object::number
-  std::vector<Constant> constants_;
-  std::uint32_t storage_word_ = kNone;  // in the memo
-  std::string_view last_location_;
-  std::uint32_t last_location_memo_ = kNone;
   std::vector<std::uint32_t> keys_;  // of storages
   std::vector<std::uint32_t> storage_order_;
   std::uint64_t n_written_ = 0;
@@ -252,22 +252,6 @@ void PickleWriter::memoize(const Object& object) {
   if (references_.uses[object.number].is_used_again || references_.has_indirect_cycle) {
     memo_[object.number] = out_.put();
   }
-}
-
-// The types and functions of all tensors, of which there are few.
-void PickleWriter::constant_global(std::string_view module, std::string_view name) {
-  const auto known = std::find_if(constants_.begin(), constants_.end(), [&](const Constant& constant) {
-    return constant.name.data() == name.data() && constant.module.data() == module.data();
-  });
-  if (known != constants_.end()) return out_.get(known->memo);
-  constants_.push_back({module, name, out_.global(module, name)});
-}
-
-// Most storages are where the one before is.
-void PickleWriter::location(std::string_view name) {
-  if (last_location_memo_ != kNone && name == last_location_) return out_.get(last_location_memo_);
-  last_location_memo_ = out_.repeated_text(name);
-  last_location_ = name;
 }
 
 void PickleWriter::run(const WriteObject& step) {
@@ -345,31 +329,16 @@ void PickleWriter::run(const Fill& step) {
 
 void PickleWriter::run(const Storage& step) {
   const StorageInfo& storage = storage_of(step.index);
-  std::uint32_t& key = keys_[step.index];
+  tensors_.storage(described(storage), key_of(step.index));
+}
+
+std::uint32_t PickleWriter::key_of(std::uint32_t index) {
+  std::uint32_t& key = keys_[index];
   if (key == kNone) {
     key = static_cast<std::uint32_t>(storage_order_.size());
-    storage_order_.push_back(step.index);
+    storage_order_.push_back(index);
   }
-  out_.opcode(op::kMark);
-  if (storage_word_ == kNone) {
-    storage_word_ = out_.repeated_text("storage");
-  } else {
-    out_.get(storage_word_);
-  }
-  std::uint64_t n_items = storage.n_bytes;
-  if (is_typed(storage)) {
-    const DTypeInfo& info = dtype_info(storage.dtype);
-    constant_global("torch", info.storage_class);
-    n_items /= info.item_size;
-  } else {
-    constant_global("torch.storage", "UntypedStorage");
-  }
-  std::array<char, 10> digits;
-  out_.text({digits.data(), std::to_chars(digits.begin(), digits.end(), key).ptr});
-  location(storage.location);
-  out_.integer(static_cast<std::int64_t>(n_items));
-  out_.opcode(op::kTuple);
-  out_.opcode(op::kPersistentId);
+  return key;
 }
 
 const StorageInfo& PickleWriter::storage_of(std::uint32_t index) const {
@@ -517,7 +486,7 @@ GlobalStep PickleWriter::rebuild_function(const ObjectTensor& tensor) const {
   std::string_view name;
   switch (tensor.form) {
     case Form::dense:
-      name = needs_dtype(tensor) ? "_rebuild_tensor_v3" : "_rebuild_tensor_v2";
+      name = TensorOutput::rebuild_function(view_of(tensor), described(storage_of(tensor.storage)));
       break;
     case Form::meta:
       name = "_rebuild_meta_tensor_no_storage";
@@ -536,17 +505,12 @@ GlobalStep PickleWriter::rebuild_function(const ObjectTensor& tensor) const {
   return {"torch._utils", name};
 }
 
-// The older form takes the tensor's type from its storage's.
-bool PickleWriter::needs_dtype(const ObjectTensor& tensor) const {
-  const StorageInfo& storage = storage_of(tensor.storage);
-  return !is_typed(storage) || storage.dtype != tensor.dtype;
-}
-
 void PickleWriter::then_rebuild_arguments(const ObjectTensor& tensor, bool requires_grad, const Object* hooks) {
   using Form = ObjectTensor::Form;
   switch (tensor.form) {
     case Form::dense:
-      return then_dense_arguments(tensor, requires_grad, hooks);
+      then(OpenArguments{&tensor, requires_grad}, Hooks{hooks}, CloseArguments{&tensor});
+      return;
     case Form::quantized:
       return then_quantized_arguments(tensor, requires_grad, hooks);
     case Form::sparse_coo:
@@ -563,18 +527,8 @@ void PickleWriter::then_rebuild_arguments(const ObjectTensor& tensor, bool requi
   }
 }
 
-void PickleWriter::then_dense_arguments(const ObjectTensor& tensor, bool requires_grad, const Object* hooks) {
-  then(Code{op::kMark}, Storage{tensor.storage}, Integer{tensor.offset}, Integers{&tensor.sizes},
-       Integers{&tensor.strides}, Flag{requires_grad}, Hooks{hooks});
-  if (needs_dtype(tensor)) then(GlobalStep{"torch", dtype_name_of(tensor.dtype)});
-  if (tensor.conj || tensor.neg) then(Code{op::kEmptyDict});
-  if (tensor.conj) then(Text{"conj"}, Flag{true}, Code{op::kSetItem});
-  if (tensor.neg) then(Text{"neg"}, Flag{true}, Code{op::kSetItem});
-  then(Code{op::kTuple});
-}
-
 void PickleWriter::then_quantized_arguments(const ObjectTensor& tensor, bool requires_grad, const Object* hooks) {
-  if (needs_dtype(tensor)) {
+  if (TensorOutput::needs_dtype(view_of(tensor), described(storage_of(tensor.storage)))) {
     throw UnsupportedError("cannot write a pickle: a quantized tensor of type " +
                            std::string(dtype_name_of(tensor.dtype)) +
                            " found on a storage of another type; Python takes its type from the storage");

@@ -4,11 +4,12 @@
 
 #include <bit>
 #include <functional>
+#include <memory_resource>
+#include <numeric>
 #include <unordered_set>
 #include <utility>
 
 #include "ckptio/error.h"
-#include "codec/pickle_writer.h"
 
 namespace ckptio::detail {
 namespace {
@@ -36,8 +37,36 @@ std::string padded(std::uint64_t number) {
 
 }  // namespace
 
+namespace {
+
+std::vector<std::uint64_t> bytes_in_order(const ObjectGraph& graph, const std::vector<std::uint32_t>& order) {
+  std::vector<std::uint64_t> n_bytes;
+  for (const std::uint32_t storage : order) n_bytes.push_back(graph.storages[storage].n_bytes);
+  return n_bytes;
+}
+
+std::vector<std::uint32_t> numbers_to(std::size_t n) {
+  std::vector<std::uint32_t> numbers(n);
+  std::iota(numbers.begin(), numbers.end(), 0);
+  return numbers;
+}
+
+}  // namespace
+
 PythonLayout::PythonLayout(const ObjectGraph& graph, const Object& root, const PythonLayoutOptions& options)
-    : zip_(options.alignment), prefix_bytes_(options.prefix.size() + 1), serialization_id_(options.serialization_id) {
+    : PythonLayout(write_pickle(graph, root), graph, options) {}
+
+PythonLayout::PythonLayout(WrittenPickle pickle, const ObjectGraph& graph, const PythonLayoutOptions& options)
+    : PythonLayout(std::move(pickle.bytes), bytes_in_order(graph, pickle.storage_order), options) {
+  storage_order_ = std::move(pickle.storage_order);
+}
+
+PythonLayout::PythonLayout(std::string pickle, const std::vector<std::uint64_t>& storage_bytes,
+                           const PythonLayoutOptions& options)
+    : zip_(options.alignment),
+      prefix_bytes_(options.prefix.size() + 1),
+      storage_order_(numbers_to(storage_bytes.size())),
+      serialization_id_(options.serialization_id) {
   if (options.prefix.empty() || options.prefix.find('/') != std::string::npos) {
     throw ValueError("a file's prefix '" + options.prefix + "' found, expected a name without '/'");
   }
@@ -45,21 +74,28 @@ PythonLayout::PythonLayout(const ObjectGraph& graph, const Object& root, const P
                                      serialization_id_.find_first_not_of("0123456789") != std::string::npos)) {
     throw ValueError("the serialization id '" + serialization_id_ + "' found, expected 40 decimal digits");
   }
-  WrittenPickle pickle = write_pickle(graph, root);
-  storage_order_ = std::move(pickle.storage_order);
+  lay_out(std::move(pickle), storage_bytes, options.prefix);
+}
+
+void PythonLayout::lay_out(std::string pickle, const std::vector<std::uint64_t>& storage_bytes,
+                           const std::string& prefix) {
   const auto add = [&](std::vector<std::string>& contents, const char* name, std::string content) {
-    zip_.add(options.prefix + "/" + name, content.size());
+    zip_.add(prefix + "/" + name, content.size());
     contents.push_back(std::move(content));
   };
-  add(before_, "data.pkl", std::move(pickle.bytes));
+  zip_.reserve(storage_bytes.size() + 6);
+  add(before_, "data.pkl", std::move(pickle));
   add(before_, ".format_version", "1");
-  add(before_, ".storage_alignment", std::to_string(options.alignment));
+  add(before_, ".storage_alignment", std::to_string(zip_.alignment()));
   add(before_, "byteorder", std::endian::native == std::endian::little ? "little" : "big");
-  for (std::size_t key = 0; key < storage_order_.size(); ++key) {
-    zip_.add(options.prefix + "/data/" + std::to_string(key), graph.storages[storage_order_[key]].n_bytes);
+  std::string name = prefix + "/data/";
+  const std::size_t n_folder_bytes = name.size();
+  for (std::size_t key = 0; key < storage_bytes.size(); ++key) {
+    name.replace(n_folder_bytes, name.npos, std::to_string(key));
+    zip_.add(name, storage_bytes[key]);
   }
   add(behind_, "version", "3\n");
-  zip_.add(options.prefix + "/.data/serialization_id", kIdDigits);
+  zip_.add(prefix + "/.data/serialization_id", kIdDigits);
 }
 
 std::optional<std::uint32_t> PythonLayout::storage_of(std::size_t index) const {
@@ -87,12 +123,13 @@ std::string PythonLayout::serialization_id(const std::vector<std::uint32_t>& crc
 }
 
 // Goes in the order of std::unordered_set<std::string>, so it is PyTorch's where PyTorch uses the same standard
-// library. That order follows from the hashes alone: no name is kept.
+// library. That order follows from the hashes alone: no name is kept, and where the nodes are does not matter.
 std::uint64_t PythonLayout::hash_of_names() const {
   const std::vector<ZipLayout::Record>& records = zip_.records();
-  std::unordered_set<HashedName, HashedName::Hash> names;
+  std::pmr::monotonic_buffer_resource memory;
+  std::pmr::unordered_set<HashedName, HashedName::Hash> names(&memory);
   for (std::size_t i = 0; i + 1 < records.size(); ++i) {
-    names.insert({std::hash<std::string_view>{}(std::string_view(records[i].name).substr(prefix_bytes_)), i});
+    names.insert({std::hash<std::string_view>{}(records[i].name.substr(prefix_bytes_)), i});
   }
   std::uint64_t hash_of_names = 0;
   for (const HashedName& name : names) hash_of_names = combine(hash_of_names, name.hash);

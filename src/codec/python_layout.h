@@ -5,7 +5,7 @@
 // order of first reference, P/version, P/.data/serialization_id. So torch.load reads it with weights_only=True, with
 // mmap=True and with config.load.calculate_storage_offsets, and torch::pickle_load does. Storages are in this machine's
 // byte order, as P/byteorder says.
-// A value; threads may read one at the same time. Errors: as write_pickle.
+// Threads may read one at the same time. Errors: as write_pickle.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "codec/object.h"
+#include "codec/pickle_writer.h"
 #include "codec/zip_layout.h"
 
 namespace ckptio::detail {
@@ -28,6 +29,10 @@ struct PythonLayoutOptions {
 class PythonLayout {
  public:
   PythonLayout(const ObjectGraph& graph, const Object& root, const PythonLayoutOptions& options = {});
+  // Of a pickle that was written otherwise; `storage_bytes`: the storages' sizes in the order of their keys, which is
+  // what storage_of() counts by.
+  PythonLayout(std::string pickle, const std::vector<std::uint64_t>& storage_bytes,
+               const PythonLayoutOptions& options = {});
 
   const ZipLayout& zip() const { return zip_; }
   // The storage of the graph whose bytes record `index` of zip() holds, or nullopt for the small records.
@@ -39,6 +44,8 @@ class PythonLayout {
   std::string_view fixed_content_of(std::size_t index) const;
 
  private:
+  PythonLayout(WrittenPickle pickle, const ObjectGraph& graph, const PythonLayoutOptions& options);
+  void lay_out(std::string pickle, const std::vector<std::uint64_t>& storage_bytes, const std::string& prefix);
   std::string serialization_id(const std::vector<std::uint32_t>& crcs) const;
   std::uint64_t hash_of_names() const;
 

@@ -24,12 +24,14 @@ class Cursor {
  public:
   explicit Cursor(void* to) : at_(static_cast<unsigned char*>(to)) {}
 
-  void number(std::uint64_t value, int n_bytes) {
-    for (int i = 0; i < n_bytes; ++i) *at_++ = static_cast<unsigned char>(value >> (8 * i) & 0xFF);
+  template <int n_bytes>
+  void number(std::uint64_t value) {
+    for (int i = 0; i < n_bytes; ++i) at_[i] = static_cast<unsigned char>(value >> (8 * i) & 0xFF);
+    at_ += n_bytes;
   }
-  void number16(std::uint64_t value) { number(value, 2); }
-  void number32(std::uint64_t value) { number(value, 4); }
-  void number64(std::uint64_t value) { number(value, 8); }
+  void number16(std::uint64_t value) { number<2>(value); }
+  void number32(std::uint64_t value) { number<4>(value); }
+  void number64(std::uint64_t value) { number<8>(value); }
   void text(std::string_view bytes) { at_ = std::copy(bytes.begin(), bytes.end(), at_); }
   void repeat(char c, std::size_t n) { at_ = std::fill_n(at_, n, static_cast<unsigned char>(c)); }
 
@@ -117,28 +119,27 @@ ZipLayout::ZipLayout(std::uint64_t alignment) : alignment_(alignment) {
   }
 }
 
-void ZipLayout::add(std::string name, std::uint64_t n_bytes) {
+void ZipLayout::add(std::string_view name, std::uint64_t n_bytes) {
   if (name.size() > kMaxNameBytes) {
     throw ValueError("a record's name of " + std::to_string(name.size()) + " bytes found, expected at most " +
                      std::to_string(kMaxNameBytes));
   }
   Record record;
-  record.name = std::move(name);
+  record.name = names_.add(name);
   record.size = n_bytes;
   record.header_offset = directory_offset();
   const std::uint64_t unpadded =
-      record.header_offset + kLocalBytes + record.name.size() + zip64_field_bytes(record) + kFieldHeaderBytes;
+      record.header_offset + kLocalBytes + name.size() + zip64_field_bytes(record) + kFieldHeaderBytes;
   record.data_offset = (unpadded + alignment_ - 1) / alignment_ * alignment_;
   record.end_offset = record.data_offset + n_bytes + descriptor_bytes(record);
-  records_.push_back(std::move(record));
+  n_entry_bytes_ += kEntryBytes + name.size() + zip64_field_bytes(record);
+  records_.push_back(record);
 }
 
 std::uint64_t ZipLayout::directory_offset() const { return records_.empty() ? 0 : records_.back().end_offset; }
 
 std::uint64_t ZipLayout::file_size() const {
-  std::uint64_t n_bytes = directory_offset() + kZip64EndBytes + kLocatorBytes + kEndBytes;
-  for (const Record& record : records_) n_bytes += kEntryBytes + record.name.size() + zip64_field_bytes(record);
-  return n_bytes;
+  return directory_offset() + n_entry_bytes_ + kZip64EndBytes + kLocatorBytes + kEndBytes;
 }
 
 void ZipLayout::put_header(std::size_t index, void* to) const {
@@ -163,12 +164,16 @@ void ZipLayout::put_header(std::size_t index, void* to) const {
 void ZipLayout::put_descriptor(std::size_t index, std::uint32_t crc, void* to) const {
   const Record& record = records_.at(index);
   if (record.size == 0) return;
-  const int n_size_bytes = has_zip64(record) ? 8 : 4;
   Cursor out(to);
   out.number32(0x08074b50);
   out.number32(crc);
-  out.number(record.size, n_size_bytes);
-  out.number(record.size, n_size_bytes);
+  for (int i = 0; i < 2; ++i) {
+    if (has_zip64(record)) {
+      out.number64(record.size);
+    } else {
+      out.number32(record.size);
+    }
+  }
 }
 
 std::string ZipLayout::header(std::size_t index) const {
@@ -185,10 +190,14 @@ std::string ZipLayout::descriptor(std::size_t index, std::uint32_t crc) const {
 
 std::string ZipLayout::directory(const std::vector<std::uint32_t>& crcs) const {
   std::string bytes(file_size() - directory_offset(), '\0');
-  Cursor out(bytes.data());
-  for (std::size_t i = 0; i < records_.size(); ++i) put_entry(out, records_[i], crcs.at(i));
-  put_end(out, records_.size(), directory_offset(), bytes.size() - kZip64EndBytes - kLocatorBytes - kEndBytes);
+  put_directory(crcs, bytes.data());
   return bytes;
+}
+
+void ZipLayout::put_directory(const std::vector<std::uint32_t>& crcs, void* to) const {
+  Cursor out(to);
+  for (std::size_t i = 0; i < records_.size(); ++i) put_entry(out, records_[i], crcs.at(i));
+  put_end(out, records_.size(), directory_offset(), n_entry_bytes_);
 }
 
 }  // namespace ckptio::detail

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // A save, step by step: (1) the caller waits for room, and is told what went wrong before; (2) it copies containers and
-// plain values; (3) the staging thread copies the storages into memory of ours: Staged; (4) it puts them into the
-// copied containers; (5) the writing thread hands those to the wrapped plugin: Written, Durable; (6) the memory comes
-// back, and there is room for the next.
+// plain values, and notes which tensors there are; (3) the staging thread copies the storages into memory of ours:
+// Staged; (4) it puts them into the copied containers; (5) the writing thread hands those to the wrapped plugin:
+// Written, Durable; (6) the memory comes back, and there is room for the next.
+// Of a checkpoint that is handed over nothing is copied in (2), and the tensors are noted in (3).
 #include "ckptio/decorators/async_checkpoint_io.h"
+
+#include <ATen/DeviceAccelerator.h>
 
 #include <algorithm>
 #include <thread>
@@ -36,16 +39,24 @@ struct Staging {
 
 class BackgroundSave : public detail::SaveSteps {
  public:
-  BackgroundSave(std::shared_ptr<Staging> staging, std::shared_ptr<CheckpointIO> to, const Checkpoint& checkpoint,
+  BackgroundSave(std::shared_ptr<Staging> staging, std::shared_ptr<CheckpointIO> to, Checkpoint checkpoint,
                  const std::string& path, const std::optional<Dict>& storage_options)
       : staging_(std::move(staging)),
         to_(std::move(to)),
-        snapshot_(checkpoint, path),
+        snapshot_(std::move(checkpoint), path),
         path_(path),
         storage_options_(storage_options) {}
 
-  std::int64_t n_bytes() const { return snapshot_.n_bytes(); }
-  void stage(SaveProgress&) override { snapshot_.stage(*staging_->memory, staging_->pool); }
+  void survey(SaveProgress& progress) {
+    snapshot_.survey();
+    progress.update_timing([this](SaveTiming& timing) { timing.n_bytes = snapshot_.n_bytes(); });
+    is_surveyed_ = true;
+  }
+
+  void stage(SaveProgress& progress) override {
+    if (!is_surveyed_) survey(progress);
+    snapshot_.stage(*staging_->memory, staging_->pool);
+  }
   void settle() override { snapshot_.settle(); }
 
   void write(SaveProgress& progress) override {
@@ -67,6 +78,7 @@ class BackgroundSave : public detail::SaveSteps {
   const std::shared_ptr<Staging> staging_;
   const std::shared_ptr<CheckpointIO> to_;
   detail::Snapshot snapshot_;
+  bool is_surveyed_ = false;
   const std::string path_;
   const std::optional<Dict> storage_options_;
 };
@@ -94,7 +106,19 @@ SaveFuture AsyncCheckpointIO::async_save_checkpoint(const Checkpoint& checkpoint
   wrapped();
   return SaveFuture(engine_->queue.add(path, [&](SaveProgress& progress) {
     auto save = std::make_unique<BackgroundSave>(engine_->staging, checkpoint_io(), checkpoint, path, storage_options);
-    progress.update_timing([&](SaveTiming& timing) { timing.n_bytes = save->n_bytes(); });
+    save->survey(progress);
+    return save;
+  }));
+}
+
+// What is on other devices is brought here in the order of the work that the calling thread gave them.
+SaveFuture AsyncCheckpointIO::hand_over_checkpoint(Checkpoint checkpoint, const std::string& path,
+                                                   const std::optional<Dict>& storage_options) {
+  wrapped();
+  return SaveFuture(engine_->queue.add(path, [&](SaveProgress& progress) {
+    auto save = std::make_unique<BackgroundSave>(engine_->staging, checkpoint_io(), std::move(checkpoint), path,
+                                                 storage_options);
+    if (at::getAccelerator()) save->survey(progress);
     return save;
   }));
 }

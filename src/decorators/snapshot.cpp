@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <atomic>
 #include <unordered_set>
 #include <utility>
 
@@ -28,23 +29,46 @@ bool has_storages(const Opaque& opaque) {
   return std::any_of(storages.begin(), storages.end(), [](const c10::Storage& storage) { return bool(storage); });
 }
 
-// A storage at `data` that keeps the buffer from being used again.
-c10::Storage storage_in(const std::shared_ptr<StagingBuffer>& buffer, std::size_t offset, std::size_t n_bytes) {
-  const auto owner = new std::shared_ptr<StagingBuffer>(buffer);
-  const auto release = [](void* context) { delete static_cast<std::shared_ptr<StagingBuffer>*>(context); };
-  c10::DataPtr data(n_bytes == 0 ? nullptr : buffer->data() + offset, owner, release, c10::Device(c10::kCPU));
-  return {c10::Storage::use_byte_size_t(), n_bytes, std::move(data), nullptr, false};
-}
+const c10::TensorImpl* impl_of(const Value& tensor) { return tensor.as<at::Tensor>().unsafeGetTensorImpl(); }
 
 }  // namespace
 
-Snapshot::Snapshot(const Checkpoint& checkpoint, std::string path) : path_(std::move(path)), checkpoint_(checkpoint) {
+// What all storages in a buffer have together: as long as one of them lives, the buffer is not used again.
+class Snapshot::Lease {
+ public:
+  explicit Lease(std::shared_ptr<StagingBuffer> buffer) : held_(new Held{std::move(buffer)}) {}
+
+  c10::Storage storage(std::size_t offset, std::size_t n_bytes) const {
+    ++held_->n_users;
+    c10::DataPtr data(n_bytes == 0 ? nullptr : held_->buffer->data() + offset, held_.get(), end, c10::kCPU);
+    return {c10::Storage::use_byte_size_t(), n_bytes, std::move(data), nullptr, false};
+  }
+
+ private:
+  struct Held {
+    std::shared_ptr<StagingBuffer> buffer;
+    std::atomic<std::size_t> n_users{1};
+  };
+  static void end(void* context) {
+    auto* held = static_cast<Held*>(context);
+    if (--held->n_users == 0) delete held;
+  }
+  struct End {
+    void operator()(Held* held) const { end(held); }
+  };
+  std::unique_ptr<Held, End> held_;
+};
+
+Snapshot::Snapshot(Checkpoint checkpoint, std::string path)
+    : path_(std::move(path)), checkpoint_(std::move(checkpoint)) {}
+
+Snapshot::~Snapshot() = default;
+
+void Snapshot::survey() {
   const at::NoGradGuard no_grad;
   add(checkpoint_);
   add_objects();
 }
-
-Snapshot::~Snapshot() = default;
 
 void Snapshot::add(Dict& dict) {
   for (auto& [key, value] : dict) add(value);
@@ -72,54 +96,71 @@ void Snapshot::add(Value& value) {
 void Snapshot::add_tensor(Value& value) {
   const at::Tensor& tensor = value.as<at::Tensor>();
   if (!tensor.defined()) return;
-  const auto [known, is_new] = tensor_numbers_.try_emplace(tensor.unsafeGetTensorImpl(), tensors_.size());
-  if (is_new) {
-    try {
-      tensors_.push_back(take(value, tensor));
-    } catch (const c10::Error& error) {
-      throw TypeError("cannot save '" + path_ + "': " + value.path() +
-                      ": a tensor that cannot be copied: " + error.what_without_backtrace());
-    }
+  const c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
+  const auto number = static_cast<std::uint32_t>(tensors_.size());
+  const std::uint32_t known = tensor_numbers_.find_or_add(
+      FlatIndex::hash(impl), number, [&](std::uint32_t other) { return impl_of(*tensors_[other].place) == impl; });
+  if (known != number) return more_places_.emplace_back(&value, known), void();
+  try {
+    tensors_.push_back(take(value, tensor));
+  } catch (const c10::Error& error) {
+    throw TypeError("cannot save '" + path_ + "': " + value.path() +
+                    ": a tensor that cannot be copied: " + error.what_without_backtrace());
   }
-  tensor_places_.emplace_back(&value, known->second);
 }
 
-Snapshot::TensorCopy Snapshot::take(const Value& value, const at::Tensor& tensor) {
+Snapshot::TensorCopy Snapshot::take(Value& value, const at::Tensor& tensor) {
   TensorCopy copy;
-  copy.from = tensor;
   copy.place = &value;
-  if (tensor.is_cpu() && !tensor.is_inference()) copy.version = static_cast<std::uint32_t>(tensor._version());
-  if (is_view_of_storage(tensor)) {
-    copy.storage = add_storage(tensor.storage());
-    copy.sizes = tensor.sizes().vec();
-    copy.strides = tensor.strides().vec();
-    copy.offset = tensor.storage_offset();
-  } else if (tensor.is_meta()) {
-    copy.to = tensor.detach().set_requires_grad(tensor.requires_grad());
-  } else {
-    try {
-      copy.object = add_object(value);
-    } catch (const Error&) {  // it has no form in our files, but maybe in the wrapped plugin's
-      copy.to = tensor.detach().clone().set_requires_grad(tensor.requires_grad());
-    }
+  const c10::VariableVersion& version = tensor.unsafeGetTensorImpl()->version_counter();
+  copy.counts_changes = tensor.is_cpu() && version.enabled();
+  if (copy.counts_changes) copy.version = version.current_version();
+  if (!is_view_of_storage(tensor)) {
+    copy.other = static_cast<std::uint32_t>(others_.size());
+    others_.push_back(take_other(value, tensor));
+    return copy;
+  }
+  copy.storage = add_storage(tensor.storage());
+  copy.dtype = tensor.scalar_type();
+  copy.conj = tensor.is_conj();
+  copy.neg = tensor.is_neg();
+  copy.requires_grad = tensor.requires_grad();
+  copy.offset = tensor.storage_offset();
+  copy.n_dims = static_cast<std::uint32_t>(tensor.dim());
+  copy.geometry = geometry_.size();
+  for (const c10::IntArrayRef numbers : {tensor.sizes(), tensor.strides()}) {
+    geometry_.insert(geometry_.end(), numbers.begin(), numbers.end());
   }
   return copy;
 }
 
-std::size_t Snapshot::add_storage(const c10::Storage& storage) {
-  const auto [known, is_new] = storage_numbers_.try_emplace(storage.unsafeGetStorageImpl(), storages_.size());
-  if (!is_new) return known->second;
+Snapshot::OtherCopy Snapshot::take_other(const Value& value, const at::Tensor& tensor) {
+  if (tensor.is_meta()) return {tensor.detach().set_requires_grad(tensor.requires_grad())};
+  try {
+    return {{}, add_object(value)};
+  } catch (const Error&) {  // it has no form in our files, but maybe in the wrapped plugin's
+    return {tensor.detach().clone().set_requires_grad(tensor.requires_grad())};
+  }
+}
+
+std::uint32_t Snapshot::add_storage(const c10::Storage& storage) {
+  const c10::StorageImpl* impl = storage.unsafeGetStorageImpl();
+  const auto number = static_cast<std::uint32_t>(storages_.size());
+  const std::uint32_t known = storage_numbers_.find_or_add(FlatIndex::hash(impl), number, [&](std::uint32_t other) {
+    return storages_[other].from.unsafeGetStorageImpl() == impl;
+  });
+  if (known != number) return known;
   verify_storage(storage);
-  StorageCopy copy{storage, {}, 0};
+  StorageCopy copy{storage, {}, storage.nbytes(), 0};
   if (storage.device().is_cpu()) {
     copy.offset = end_;
-    end_ = align_staging(end_ + storage.nbytes());
+    end_ = align_staging(end_ + copy.n_bytes);
   } else {  // here and now, in the order of the device's work that this thread gave it
     copy.to = bytes_of(storage).cpu().storage();
   }
-  n_bytes_ += static_cast<std::int64_t>(storage.nbytes());
+  n_bytes_ += static_cast<std::int64_t>(copy.n_bytes);
   storages_.push_back(std::move(copy));
-  return known->second;
+  return number;
 }
 
 const Object* Snapshot::add_object(const Value& value) {
@@ -130,7 +171,12 @@ const Object* Snapshot::add_object(const Value& value) {
 void Snapshot::add_objects() {
   if (!builder_) return;
   for (const c10::Storage& storage : builder_->storages()) {
-    object_storages_.push_back(storage ? std::optional(add_storage(storage)) : std::nullopt);
+    object_storages_.push_back(storage ? add_storage(storage) : kNone);
+  }
+  for (const auto& [impl, object] : builder_->tensors()) {  // a tensor outside of the Opaques that is in them too
+    const auto known = tensor_numbers_.find(
+        FlatIndex::hash(impl), [&](std::uint32_t other) { return impl_of(*tensors_[other].place) == impl; });
+    if (known && tensors_[*known].storage != kNone) object_tensors_.emplace_back(object, *known);
   }
 }
 
@@ -139,7 +185,11 @@ void Snapshot::stage(StagingMemory& memory, WorkerPool& pool) {
   std::vector<StagingCopy> copies;
   copies.reserve(storages_.size());
   for (const StorageCopy& storage : storages_) {
-    if (!storage.to) copies.push_back({storage.from.data(), storage.from.nbytes(), storage.offset});
+    if (storage.to) continue;
+    if (storage.from.nbytes() != storage.n_bytes) {
+      throw ValueError("cannot save '" + path_ + "': a tensor was resized before the save was staged");
+    }
+    copies.push_back({storage.from.data(), storage.n_bytes, storage.offset});
   }
   copy_to(*buffer_, copies, pool);
   require_unchanged();
@@ -147,7 +197,8 @@ void Snapshot::stage(StagingMemory& memory, WorkerPool& pool) {
 
 void Snapshot::require_unchanged() const {
   for (const TensorCopy& tensor : tensors_) {
-    if (!tensor.version || static_cast<std::uint32_t>(tensor.from._version()) == *tensor.version) continue;
+    if (!tensor.counts_changes) continue;
+    if (impl_of(*tensor.place)->version_counter().current_version() == tensor.version) continue;
     throw ValueError("cannot save '" + path_ + "': " + tensor.place->path() +
                      " was changed in place before the save was staged: wait(SaveStage::Staged) comes first");
   }
@@ -155,48 +206,53 @@ void Snapshot::require_unchanged() const {
 
 void Snapshot::settle() {
   const at::NoGradGuard no_grad;
+  const Lease lease(std::move(buffer_));  // the storages have it from now on
   for (StorageCopy& storage : storages_) {
-    if (!storage.to) storage.to = storage_in(buffer_, storage.offset, storage.from.nbytes());
+    if (!storage.to) storage.to = lease.storage(storage.offset, storage.n_bytes);
   }
-  for (TensorCopy& tensor : tensors_) {
-    if (tensor.storage) tensor.to = copy_of(tensor);
+  for (const TensorCopy& tensor : tensors_) {
+    if (tensor.storage != kNone) *tensor.place = copy_of(tensor);
   }
   settle_objects();
-  for (const auto& [value, index] : tensor_places_) *value = tensors_[index].to;
-  for (const auto& [value, index] : storage_places_) {
-    *value = TypedStorage{storages_[index].to, value->as<TypedStorage>().dtype};
+  for (const TensorCopy& tensor : tensors_) {
+    if (tensor.storage == kNone) *tensor.place = others_[tensor.other].to;
+  }
+  for (const auto& [value, number] : more_places_) *value = *tensors_[number].place;
+  for (const auto& [value, number] : storage_places_) {
+    *value = TypedStorage{storages_[number].to, value->as<TypedStorage>().dtype};
   }
   tensors_.clear();
   storages_.clear();
+  others_.clear();
   builder_.reset();
-  buffer_.reset();  // the storages have it
 }
 
 at::Tensor Snapshot::copy_of(const TensorCopy& tensor) const {
-  const c10::Storage& storage = storages_[*tensor.storage].to;
-  at::Tensor copy = at::empty({0}, at::TensorOptions(tensor.from.scalar_type()));
-  copy.set_(storage, tensor.offset, tensor.sizes, tensor.strides);
-  if (tensor.from.is_conj()) copy._set_conj(true);
-  if (tensor.from.is_neg()) copy._set_neg(true);
-  return copy.set_requires_grad(tensor.from.requires_grad());
+  const c10::IntArrayRef sizes(geometry_.data() + tensor.geometry, tensor.n_dims);
+  const c10::IntArrayRef strides(sizes.end(), tensor.n_dims);
+  at::Tensor copy = make_view(storages_[tensor.storage].to, tensor.dtype, tensor.offset, sizes, strides);
+  if (tensor.conj) copy._set_conj(true);
+  if (tensor.neg) copy._set_neg(true);
+  if (tensor.requires_grad) copy.set_requires_grad(true);
+  return copy;
 }
 
 void Snapshot::settle_objects() {
   if (!builder_) return;
   std::vector<c10::Storage> storages;
-  for (const auto& index : object_storages_) storages.push_back(index ? storages_[*index].to : c10::Storage());
+  for (const std::uint32_t number : object_storages_) {
+    storages.push_back(number == kNone ? c10::Storage() : storages_[number].to);
+  }
   ObjectGraph graph = std::move(builder_->graph());
   ObjectList all;
   for (const Object* object : objects_) all.items.push_back(const_cast<Object*>(object));
   graph.root = graph.make(std::move(all));
   const auto context = make_opaque_context(path_, std::move(graph), std::move(storages));
-  for (const auto& [impl, object] : builder_->tensors()) {  // a tensor outside of the Opaques that is in them too
-    const auto known = tensor_numbers_.find(impl);
-    if (known == tensor_numbers_.end() || !tensors_[known->second].storage) continue;
-    context->tensors.add(object, tensors_[known->second].to);
+  for (const auto& [object, number] : object_tensors_) {
+    context->tensors.add(object, tensors_[number].place->as<at::Tensor>());
   }
-  for (TensorCopy& tensor : tensors_) {
-    if (tensor.object != nullptr) tensor.to = object_to_value(context, *tensor.object).as<at::Tensor>();
+  for (OtherCopy& other : others_) {
+    if (other.object != nullptr) other.to = object_to_value(context, *other.object).as<at::Tensor>();
   }
   for (const auto& [value, object] : opaque_places_) *value = OpaqueAccess::make(context, object);
 }

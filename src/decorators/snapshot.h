@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Snapshot: a copy of a checkpoint that nothing done to the original can change. Made in three steps, since the middle
-// one is long and the last one nobody waits for.
+// Snapshot: a copy of a checkpoint that nothing done to the original can change. Made in steps, since some are long and
+// the last one nobody waits for.
 //
 // Storages are copied whole, each once, so tensors share in the copy what they share in the original. Not copied:
 // tensors without data (meta), and what cannot change (Opaques without tensors).
@@ -13,11 +13,11 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "async/staging_memory.h"
 #include "ckptio/value.h"
+#include "codec/flat_index.h"
 
 namespace ckptio::detail {
 
@@ -26,18 +26,20 @@ struct Object;
 
 class Snapshot {
  public:
-  // Copies containers and plain values, and brings what is on other devices to the CPU. `path` is for messages.
-  // TypeError for a tensor that cannot be copied.
-  Snapshot(const Checkpoint& checkpoint, std::string path);
+  // `path` is for messages.
+  Snapshot(Checkpoint checkpoint, std::string path);
   Snapshot(const Snapshot&) = delete;
   Snapshot& operator=(const Snapshot&) = delete;
   ~Snapshot();
 
-  // Of all storages.
+  // Notes what is to be copied, and brings what is on other devices to the CPU. TypeError for a tensor that cannot be
+  // copied.
+  void survey();
+  // Of all storages. Requires: surveyed.
   std::int64_t n_bytes() const noexcept { return n_bytes_; }
 
-  // Copies the storages. Until it returns the original's tensors must not change: ValueError where one did, as far as
-  // LibTorch counts changes.
+  // Copies the storages. Requires: surveyed. From then on until it returns the original's tensors must not change:
+  // ValueError where one did, as far as LibTorch counts changes.
   void stage(StagingMemory& memory, WorkerPool& pool);
   // Puts the copies into the checkpoint and lets go of the original.
   void settle();
@@ -45,28 +47,41 @@ class Snapshot {
   const Checkpoint& checkpoint() const noexcept { return checkpoint_; }
 
  private:
+  class Lease;
+  static constexpr std::uint32_t kNone = 0xFFFFFFFF;
+
   struct StorageCopy {
     c10::Storage from;
     c10::Storage to;
+    std::size_t n_bytes = 0;
     std::size_t offset = 0;  // in the buffer
   };
+  // What is kept of a tensor, of which there may be thousands: nothing is allocated for each.
   struct TensorCopy {
-    at::Tensor from;
-    at::Tensor to;
-    const Value* place = nullptr;          // the first of those it stands at
-    std::optional<std::uint32_t> version;  // how often it had been changed; of those that stage() copies
-    // Of those that are a view of a storage: which, and how. Others have `to`, or an object.
-    std::optional<std::size_t> storage;
-    std::vector<std::int64_t> sizes, strides;
+    Value* place = nullptr;       // the first of those it stands at, until the end
+    std::uint32_t version = 0;    // how often it had been changed; of those that stage() copies
+    bool counts_changes = false;  // there is a version
+    bool conj = false, neg = false, requires_grad = false;
+    c10::ScalarType dtype = c10::ScalarType::Undefined;
+    // Of those that are a view of a storage: which, and how. The others are in others_.
+    std::uint32_t storage = kNone;
+    std::uint32_t other = kNone;
+    std::uint32_t n_dims = 0;
+    std::size_t geometry = 0;  // where its sizes begin in geometry_, and behind them its strides
     std::int64_t offset = 0;
+  };
+  // Tensors that are more than a view of a storage: the copy, or the object that it will be made of.
+  struct OtherCopy {
+    at::Tensor to;
     const Object* object = nullptr;
   };
 
   void add(Dict& dict);
   void add(Value& value);
   void add_tensor(Value& value);
-  TensorCopy take(const Value& value, const at::Tensor& tensor);
-  std::size_t add_storage(const c10::Storage& storage);
+  TensorCopy take(Value& value, const at::Tensor& tensor);
+  OtherCopy take_other(const Value& value, const at::Tensor& tensor);
+  std::uint32_t add_storage(const c10::Storage& storage);
   const Object* add_object(const Value& value);
   void add_objects();
   void require_unchanged() const;
@@ -76,17 +91,20 @@ class Snapshot {
   const std::string path_;
   Checkpoint checkpoint_;
   std::vector<StorageCopy> storages_;
-  std::unordered_map<const c10::StorageImpl*, std::size_t> storage_numbers_;
+  FlatIndex storage_numbers_;  // by StorageImpl
   std::vector<TensorCopy> tensors_;
-  std::unordered_map<const c10::TensorImpl*, std::size_t> tensor_numbers_;
-  std::vector<std::pair<Value*, std::size_t>> tensor_places_;
-  std::vector<std::pair<Value*, std::size_t>> storage_places_;  // of bare storages
+  FlatIndex tensor_numbers_;  // by TensorImpl
+  std::vector<std::int64_t> geometry_;
+  std::vector<OtherCopy> others_;
+  std::vector<std::pair<Value*, std::uint32_t>> more_places_;     // of tensors, behind their first
+  std::vector<std::pair<Value*, std::uint32_t>> storage_places_;  // of bare storages
   // Opaques, and tensors that are more than a view of a storage, go through the form that files give them.
   std::unique_ptr<ObjectBuilder> builder_;
   std::vector<const Object*> objects_;
   std::vector<std::pair<Value*, const Object*>> opaque_places_;
-  std::vector<std::optional<std::size_t>> object_storages_;  // for each of the builder's
-  std::size_t end_ = 0;                                      // of the buffer that it takes
+  std::vector<std::uint32_t> object_storages_;                           // for each of the builder's, or kNone
+  std::vector<std::pair<const Object*, std::uint32_t>> object_tensors_;  // of tensors that are in Opaques too
+  std::size_t end_ = 0;                                                  // of the buffer that it takes
   std::int64_t n_bytes_ = 0;
   std::shared_ptr<StagingBuffer> buffer_;
 };

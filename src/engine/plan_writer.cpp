@@ -2,6 +2,7 @@
 #include "engine/plan_writer.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "codec/checksum.h"
@@ -89,6 +90,7 @@ PlanWriter::PlanWriter(WritableFile& file, const WritePlan& plan)
       in_order_(!file.can_write_at()),
       block_bytes_(block_bytes_of(file, plan)),
       part_bytes_(block_bytes_ > 0 ? kDirectPartBytes : kPartBytes),
+      part_shift_(std::countr_zero(part_bytes_)),
       records_end_(plan.records.empty() ? 0 : plan.records.back().end_offset),
       crcs_(plan.records.size()),
       n_pieces_left_(plan.records.size()),
@@ -253,13 +255,24 @@ void PlanWriter::write_blocks(const Run& run) {
   const auto n_bytes = static_cast<std::size_t>(run.end - run.begin);
   const std::size_t n_direct = n_bytes / block_bytes_ * block_bytes_;
   if (n_direct > 0) file_.write_direct_at(run.begin, run.bytes(), n_direct);
-  if (n_direct < n_bytes) put(run.begin + n_direct, run.bytes() + n_direct, n_bytes - n_direct);
+  rest_.insert(rest_.end(), run.bytes() + n_direct, run.bytes() + n_bytes);  // of the last part alone
 }
 
 void PlanWriter::write_end() {
-  if (!plan_.end) return;
-  const std::string end = plan_.end(crcs_);
-  put(records_end_, end.data(), end.size());
+  const std::string end = plan_.end ? plan_.end(crcs_) : "";
+  const std::uint64_t begin = records_end_ - rest_.size();
+  const std::size_t n_bytes = rest_.size() + end.size();
+  if (block_bytes_ == 0 || n_bytes < kSmallBytes) {
+    if (!rest_.empty()) put(begin, rest_.data(), rest_.size());
+    if (!end.empty()) put(records_end_, end.data(), end.size());
+    return;
+  }
+  PartBuffer buffer(n_bytes);
+  std::copy(rest_.begin(), rest_.end(), buffer.data());
+  std::copy(end.begin(), end.end(), buffer.data() + rest_.size());
+  const std::size_t n_direct = n_bytes / block_bytes_ * block_bytes_;
+  file_.write_direct_at(begin, buffer.data(), n_direct);
+  if (n_direct < n_bytes) put(begin + n_direct, buffer.data() + n_direct, n_bytes - n_direct);
 }
 
 void PlanWriter::put(std::uint64_t offset, const void* data, std::size_t n_bytes) {

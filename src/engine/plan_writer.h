@@ -6,9 +6,9 @@
 // 2. A tail needs the CRC of its whole record. Where data and tail are not in one part, whoever puts the last piece of
 //    the data joins the CRCs of all pieces, and writes the tail.
 // 3. Then the end of the file is written.
-// A file that takes whole blocks past the system's caches gets each part whole, from a buffer; who needs the tail of a
-// record waits there until the pieces before have their CRCs. Parts begin in order, so the first of those under way
-// waits for none.
+// A file that takes whole blocks past the system's caches gets each part whole, from a buffer, and what is left of the
+// last one with the end of the file; who needs the tail of a record waits there until the pieces before have their
+// CRCs. Parts begin in order, so the first of those under way waits for none.
 // Without positional writes all parts are put together in order by one thread; no CRC is then missing at its tail.
 //
 // Threads: write_part() from any, with different parts.
@@ -44,7 +44,7 @@ class PlanWriter {
   };
   class Run;
 
-  std::size_t part_of(std::uint64_t offset) const { return static_cast<std::size_t>(offset / part_bytes_); }
+  std::size_t part_of(std::uint64_t offset) const { return static_cast<std::size_t>(offset >> part_shift_); }
   void write_part(std::size_t part, PartBuffer& buffer);
   void put_together(Run& run);
   void add_head(Run& run, std::size_t index) const;
@@ -66,7 +66,8 @@ class PlanWriter {
   const WritePlan& plan_;
   const bool in_order_;
   const std::size_t block_bytes_;  // 0: nothing goes past the system's caches
-  const std::size_t part_bytes_;
+  const std::size_t part_bytes_;   // a power of two
+  const int part_shift_;
   std::uint64_t records_end_;
   std::vector<std::uint32_t> crcs_;
   std::vector<PartResult> results_;
@@ -75,6 +76,7 @@ class PlanWriter {
   std::condition_variable late_;  // a split record has its CRC, or a part failed
   std::vector<bool> has_crc_;     // of split records, where tails are waited for
   bool failed_ = false;
+  std::vector<unsigned char> rest_;  // the last bytes of the records that are no whole block
 };
 
 }  // namespace ckptio::detail

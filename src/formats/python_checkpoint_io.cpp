@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Saving: (1) the checkpoint becomes inert objects, which name the storages of its tensors; (2) the whole file is laid
-// out; what cannot be saved has been told by now, and nothing written; (3) the engine writes the records, storages from
-// where they are, and behind them the directory; (4) the storage commits.
-// Loading: the archive's structure and objects are checked whole, then the storages are read, then Values are made.
+// Saving: (1) the checkpoint is pickled, which names the storages of its tensors: straight from the Values, or, where
+// it holds more than plain values and dense tensors, by way of inert objects; (2) the whole file is laid out; what
+// cannot be saved has been told by now, and nothing written; (3) the engine writes the records, storages from where
+// they are, and behind them the directory; (4) the storage commits. Loading: the archive's structure and objects are
+// checked whole, then the storages are read, then Values are made.
 #include "ckptio/formats/python_checkpoint_io.h"
 
 #include <ATen/ATen.h>
@@ -17,6 +18,7 @@
 #include "formats/checkpoint_file.h"
 #include "formats/in_place_restore.h"
 #include "formats/object_to_value.h"
+#include "formats/plain_pickle.h"
 #include "formats/storage_reader.h"
 #include "formats/tensor_record.h"
 #include "formats/value_to_object.h"
@@ -31,6 +33,7 @@ namespace {
 using detail::IoEngine;
 using detail::ObjectBuilder;
 using detail::PythonLayout;
+using detail::SavedStorage;
 using detail::WritePlan;
 using detail::WriteRecord;
 using detail::ZipLayout;
@@ -41,7 +44,8 @@ constexpr std::size_t kSerializationIdDigits = 40;
 // the end of the file with the directory.
 class FilePlan {
  public:
-  FilePlan(const PythonLayout& layout, const std::vector<c10::Storage>& storages) : layout_(layout) {
+  // `storages`: by the layout's numbers.
+  FilePlan(const PythonLayout& layout, const std::vector<SavedStorage>& storages) : layout_(layout) {
     const std::vector<ZipLayout::Record>& records = layout.zip().records();
     plan_.records.resize(records.size() - 1);
     for (std::size_t i = 0; i + 1 < records.size(); ++i) {
@@ -67,20 +71,27 @@ class FilePlan {
   const WritePlan& plan() const { return plan_; }
 
  private:
-  static void set_content(WriteRecord& record, const c10::Storage& storage) {
-    record.n_bytes = storage.nbytes();
-    if (record.n_bytes == 0) return;
-    if (!storage.device().is_cpu()) return detail::set_data(record, detail::bytes_of(storage));
-    detail::require_memory(storage);
-    record.data = storage.data();
+  static void set_content(WriteRecord& record, const SavedStorage& saved) {
+    record.n_bytes = saved.n_bytes;
+    record.data = saved.data;
+    if (saved.n_bytes == 0 || saved.data != nullptr) return;
+    detail::require_memory(*saved.storage);
+    detail::set_data(record, detail::bytes_of(*saved.storage));
   }
 
   std::string end(std::vector<std::uint32_t> crcs) const {
+    const ZipLayout& zip = layout_.zip();
     const std::size_t last = crcs.size();
     const std::string id = layout_.content_of(last, crcs);
     crcs.push_back(detail::crc32(0, id.data(), id.size()));
-    return layout_.zip().header(last) + id + layout_.zip().descriptor(last, crcs.back()) +
-           layout_.zip().directory(crcs);
+    const ZipLayout::Record& record = zip.records()[last];
+    std::string bytes(zip.file_size() - record.header_offset, '\0');
+    const auto at = [&](std::uint64_t offset) { return bytes.data() + (offset - record.header_offset); };
+    zip.put_header(last, bytes.data());
+    std::copy(id.begin(), id.end(), at(record.data_offset));
+    zip.put_descriptor(last, crcs.back(), at(record.data_offset + record.size));
+    zip.put_directory(crcs, at(zip.directory_offset()));
+    return bytes;
   }
 
   const PythonLayout& layout_;
@@ -102,18 +113,35 @@ detail::Archive open_archive(const RandomAccessFile& file, const std::string& pa
   return archive;
 }
 
+std::vector<std::uint64_t> sizes_of(const std::vector<SavedStorage>& storages) {
+  std::vector<std::uint64_t> n_bytes(storages.size());
+  std::transform(storages.begin(), storages.end(), n_bytes.begin(), [](const auto& saved) { return saved.n_bytes; });
+  return n_bytes;
+}
+
+// `storages`: by the layout's numbers.
+void write_file(const PythonLayout& layout, const std::vector<SavedStorage>& storages, StorageBackend& storage,
+                IoEngine& engine, const std::string& path) {
+  const auto file = storage.create(path);
+  engine.write(*file, FilePlan(layout, storages).plan());
+  detail::commit(*file);
+}
+
 // `content`: a Value or a Dict.
 template <class Content>
 void save(const Content& content, const PythonCheckpointIOOptions& options, IoEngine& engine, const std::string& path) {
+  const detail::PythonLayoutOptions layout_options{.serialization_id = options.serialization_id};
   try {
+    if (auto pickle = detail::write_plain_pickle(content)) {
+      const PythonLayout layout(std::move(pickle->bytes), sizes_of(pickle->storages), layout_options);
+      return write_file(layout, pickle->storages, *options.storage, engine, path);
+    }
     ObjectBuilder builder;
     const detail::Object* root = builder.add(content);
     builder.finish();
-    for (const c10::Storage& storage : builder.storages()) detail::verify_storage(storage);
-    const PythonLayout layout(builder.graph(), *root, {.serialization_id = options.serialization_id});
-    const auto file = options.storage->create(path);
-    engine.write(*file, FilePlan(layout, builder.storages()).plan());
-    detail::commit(*file);
+    const std::vector<SavedStorage> storages(builder.storages().begin(), builder.storages().end());
+    const PythonLayout layout(builder.graph(), *root, layout_options);
+    write_file(layout, storages, *options.storage, engine, path);
   } catch (const c10::Error& error) {  // of a device that does not give its bytes
     throw ValueError("cannot save '" + path + "': " + error.what_without_backtrace());
   }

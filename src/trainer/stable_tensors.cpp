@@ -3,8 +3,9 @@
 
 #include <ATen/ATen.h>
 
-#include <unordered_set>
+#include <vector>
 
+#include "codec/flat_index.h"
 #include "value/mapped_record.h"
 #include "value/replace_storages.h"
 #include "value/tensor_storage.h"
@@ -12,7 +13,32 @@
 namespace ckptio::detail {
 namespace {
 
-using Storages = std::unordered_set<const c10::StorageImpl*>;
+// Without an allocation for each.
+class Storages {
+ public:
+  void insert(const c10::StorageImpl* impl) { at(impl).is_in = true; }
+  void erase(const c10::StorageImpl* impl) { at(impl).is_in = false; }
+  bool contains(const c10::StorageImpl* impl) const {
+    const auto known = numbers_.find(FlatIndex::hash(impl), [&](std::uint32_t i) { return known_[i].impl == impl; });
+    return known && known_[*known].is_in;
+  }
+
+ private:
+  struct Known {
+    const c10::StorageImpl* impl;
+    bool is_in;
+  };
+  Known& at(const c10::StorageImpl* impl) {
+    const auto number = static_cast<std::uint32_t>(known_.size());
+    const std::uint32_t known =
+        numbers_.find_or_add(FlatIndex::hash(impl), number, [&](std::uint32_t i) { return known_[i].impl == impl; });
+    if (known == number) known_.push_back({impl, false});
+    return known_[known];
+  }
+
+  std::vector<Known> known_;
+  FlatIndex numbers_;
+};
 
 void add(const at::Tensor& tensor, Storages& storages) {
   if (tensor.defined() && has_plain_storage(tensor)) storages.insert(tensor.storage().unsafeGetStorageImpl());

@@ -150,7 +150,7 @@ SaveFuture Trainer::async_save_checkpoint(const std::string& path, bool weights_
     Checkpoint checkpoint = dump_checkpoint(weights_only);
     run_->saving_path.clear();
     if (checkpoint_io().saves_asynchronously()) detail::copy_unstable_tensors(*run_, checkpoint);
-    const SaveFuture save = checkpoint_io().async_save_checkpoint(checkpoint, path, storage_options);
+    const SaveFuture save = checkpoint_io().hand_over_checkpoint(std::move(checkpoint), path, storage_options);
     run_->saves.add(save);
     return save;
   } catch (...) {

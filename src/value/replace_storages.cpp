@@ -3,9 +3,9 @@
 
 #include <ATen/ATen.h>
 
-#include <unordered_map>
 #include <vector>
 
+#include "codec/flat_index.h"
 #include "value/tensor_storage.h"
 
 namespace ckptio::detail {
@@ -19,7 +19,7 @@ class Replacer {
 
   void visit(Value& value) {
     if (value.is<at::Tensor>()) {
-      value = replaced(value.as<at::Tensor>());
+      visit_tensor(value);
     } else if (value.is<List>()) {
       for (Value& item : value.mutable_as<List>()) visit(item);
     } else if (const auto* storage = value.get_if<TypedStorage>()) {
@@ -37,11 +37,19 @@ class Replacer {
   }
 
  private:
-  at::Tensor replaced(const at::Tensor& tensor) {
-    if (!tensor.defined() || tensor.is_meta()) return tensor;
-    if (!has_plain_storage(tensor)) return replace_other_(tensor);
+  void visit_tensor(Value& value) {
+    const at::Tensor& tensor = value.as<at::Tensor>();
+    if (!tensor.defined() || tensor.is_meta()) return;
+    if (!has_plain_storage(tensor)) {
+      value = replace_other_(tensor);
+      return;
+    }
     const c10::Storage& storage = replaced(tensor.storage());
-    if (storage.unsafeGetStorageImpl() == tensor.storage().unsafeGetStorageImpl()) return tensor;
+    if (storage.unsafeGetStorageImpl() == tensor.storage().unsafeGetStorageImpl()) return;
+    value = on(storage, tensor);
+  }
+
+  static at::Tensor on(const c10::Storage& storage, const at::Tensor& tensor) {
     at::Tensor moved =
         make_view(storage, tensor.scalar_type(), tensor.storage_offset(), tensor.sizes(), tensor.strides());
     if (tensor.is_conj()) moved._set_conj(true);
@@ -49,19 +57,24 @@ class Replacer {
     return tensor.requires_grad() ? moved.set_requires_grad(true) : moved;
   }
 
+  // Valid until the next one is asked for.
   const c10::Storage& replaced(const c10::Storage& storage) {
-    const auto [seen, is_new] = replaced_.try_emplace(storage.unsafeGetStorageImpl());
-    if (is_new) {
-      seen->second = replace_(storage);
-      kept_.push_back(storage);
-    }
-    return seen->second;
+    const c10::StorageImpl* impl = storage.unsafeGetStorageImpl();
+    const auto number = static_cast<std::uint32_t>(replaced_.size());
+    const std::uint32_t known = numbers_.find_or_add(FlatIndex::hash(impl), number, [&](std::uint32_t i) {
+      return replaced_[i].from.unsafeGetStorageImpl() == impl;
+    });
+    if (known == number) replaced_.push_back({storage, replace_(storage)});
+    return replaced_[known].to;
   }
 
+  struct Replaced {
+    c10::Storage from, to;  // `from` too is alive until the end, so that no address stands for two
+  };
   const std::function<c10::Storage(const c10::Storage&)>& replace_;
   const std::function<at::Tensor(const at::Tensor&)>& replace_other_;
-  std::unordered_map<const c10::StorageImpl*, c10::Storage> replaced_;
-  std::vector<c10::Storage> kept_;  // alive until the end, so that no address stands for two
+  std::vector<Replaced> replaced_;
+  FlatIndex numbers_;  // into it, by StorageImpl
 };
 
 }  // namespace

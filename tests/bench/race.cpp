@@ -138,6 +138,7 @@ class Race {
 
   void save_in_background(Stall stall) {
     const auto make_ready = [this, stall] {
+      if (stall == Stall::overlapped) given_away_ = checkpoint_;
       if (async_ && stall != Stall::first) return;
       async_ =
           std::make_unique<AsyncCheckpointIO>(io_, AsyncCheckpointIOOptions{.n_staging_threads = options_.n_threads});
@@ -153,10 +154,13 @@ class Race {
     against_in_memory("memcpy into touched memory", [this] { time_memcpy(); });
   }
 
-  // As in the Trainer: the next batch is computed while the state is copied, and before the optimizer changes it, the
-  // loop waits for what is left to copy.
+  // As in the Trainer: the checkpoint is made for the save, and handed over; the next batch is computed while the state
+  // is copied, and before the optimizer changes it, the loop waits for what is left to copy.
   double stalled(Stall stall) {
-    const double calling = seconds_of([this] { future_ = async_->async_save_checkpoint(checkpoint_, path_); });
+    const double calling = seconds_of([this, stall] {
+      future_ = stall == Stall::overlapped ? async_->hand_over_checkpoint(std::move(given_away_), path_)
+                                           : async_->async_save_checkpoint(checkpoint_, path_);
+    });
     if (stall == Stall::overlapped) compute_for(kStepsCopies * memcpy_s_);
     return calling + seconds_of([this] { future_.wait(SaveStage::Staged); });
   }
@@ -258,6 +262,7 @@ class Race {
   State state_;
   Checkpoint checkpoint_;  // made once, as other libraries are given theirs
   std::shared_ptr<CheckpointIO> io_;
+  Checkpoint given_away_;  // a copy for each save
   std::unique_ptr<AsyncCheckpointIO> async_;
   SaveFuture future_;
   std::optional<Checkpoint> loaded_;

@@ -91,8 +91,8 @@ struct LegacyFile {
     object.opcode(op::kTuple);
     object.opcode(op::kPersistentId);
     object.integer(0);
-    object.integers({4});
-    object.integers({1});
+    object.integers(std::vector<std::int64_t>{4});
+    object.integers(std::vector<std::int64_t>{1});
     object.flag(false);
     object.global("collections", "OrderedDict");
     object.opcode(op::kEmptyTuple);

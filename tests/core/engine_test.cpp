@@ -348,6 +348,20 @@ TEST_CASE("IoEngine.TailsBesideAndAcrossTheBordersOfParts", "[engine]") {
   }
 }
 
+TEST_CASE("IoEngine.ALargeEndGoesPastTheCachesToo", "[engine]") {
+  std::mt19937_64 random(random_seed());
+  for (const std::size_t n_end : {kSmallBytes, kSmallBytes + 1, std::size_t{200'000}, std::size_t{3} << 20}) {
+    Sample sample(random, 10);
+    const std::string end = bytes_of(random, n_end);
+    sample.change().end = [&end](const std::vector<std::uint32_t>&) { return end; };
+    sample.change().file_size = sample.plan().records.back().end_offset + n_end;
+    PlainFile file(Place::blocks);
+    IoEngine({2}).write(file, sample.plan());
+    CHECK(difference(file.content(), sample.expected()).empty());
+    CHECK(file.n_direct == sample.plan().file_size / kBlockBytes * kBlockBytes);
+  }
+}
+
 TEST_CASE("IoEngine.AllButTheLastBlockGoesPastTheCachesWhereThePlaceTakesThat", "[engine]") {
   std::mt19937_64 random(random_seed());
   const Sample sample(random, 30);

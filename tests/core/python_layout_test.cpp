@@ -64,7 +64,7 @@ TEST_CASE("PythonLayout.RecordsAreInPythonsOrder", "[python]") {
   const PythonLayout layout(graph, *graph.root, {.prefix = "model", .alignment = 256});
   std::vector<std::string> names;
   for (const auto& record : layout.zip().records()) {
-    names.push_back(record.name);
+    names.emplace_back(record.name);
     CHECK(record.data_offset % 256 == 0);
   }
   CHECK(names == std::vector<std::string>{"model/data.pkl", "model/.format_version", "model/.storage_alignment",

@@ -55,6 +55,11 @@ class AsyncCheckpointIO : public WrappingCheckpointIO {
   // as far as LibTorch counts changes, so not for inference tensors, bare storages, or writes through a data pointer.
   SaveFuture async_save_checkpoint(const Checkpoint& checkpoint, const std::string& path,
                                    const std::optional<Dict>& storage_options = std::nullopt) override;
+
+  // Returns at once where no device but the CPU has tensors in this process. The checkpoint is gone through in the
+  // background: changes of tensors before that are not noticed, those between that and Staged as above.
+  SaveFuture hand_over_checkpoint(Checkpoint checkpoint, const std::string& path,
+                                  const std::optional<Dict>& storage_options = std::nullopt) override;
   bool saves_asynchronously() const override { return true; }
 
   // Waits for all that is pending, which may be what it reads, and throws its error instead of loading.

@@ -226,6 +226,39 @@ TEST_CASE("async_save_checkpoint returns while the save goes on", "[decorators]"
   CHECK(async.io.saves_asynchronously());
 }
 
+TEST_CASE("A checkpoint that is handed over is saved as it was", "[decorators]") {
+  Async async;
+  async.inner->gate.close();
+  auto w = torch::zeros({3});
+  const auto sparse = torch::eye(2).to_sparse();
+  Checkpoint checkpoint{{"w", w}, {"view", List{w[1], w}}, {"sparse", sparse}, {"epoch", 1}};
+  const Checkpoint expected{{"w", torch::zeros({3})},
+                            {"view", List{torch::tensor(0.0F), torch::zeros({3})}},
+                            {"sparse", sparse.clone()},
+                            {"epoch", 1}};
+  const SaveFuture save = async.io.hand_over_checkpoint(std::move(checkpoint), "a");
+  save.wait(SaveStage::Staged);
+  w.add_(1);
+  async.inner->gate.open();
+  save.wait();
+  CHECK(save.timing().n_bytes >= 12);
+  CHECK(async.inner->saved.at("a") == expected);
+  const auto& saved = async.inner->saved.at("a");
+  CHECK(saved.at("w").as<at::Tensor>().is_same(saved.at("view").at(1).as<at::Tensor>()));
+}
+
+TEST_CASE("What cannot be saved of a checkpoint that is handed over, its future tells", "[decorators]") {
+  Async async;
+  const auto w = torch::ones({3});
+  const SaveFuture save = async.io.hand_over_checkpoint({{"w", w}}, "a");
+  save.wait();
+  async.inner->on_save = fail_full;
+  CHECK_THROWS_AS(async.io.hand_over_checkpoint({{"w", w}}, "b").wait(), IoError);
+  async.inner->on_save = nullptr;
+  async.io.hand_over_checkpoint({{"w", w}}, "c").wait();
+  CHECK(async.inner->log() == Lines{"save a", "save c"});
+}
+
 TEST_CASE("A save beyond max_pending waits until one is done", "[decorators]") {
   Async async({.max_pending = 2});
   async.inner->gate.close();

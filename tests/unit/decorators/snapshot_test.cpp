@@ -22,6 +22,7 @@ TEST_CASE("A tensor that is changed before it is staged is an error that names i
   const std::string expected = GENERATE(as<std::string>(), "", "checkpoint['state_dict']['a']",
                                         "checkpoint['state_dict']['b'][1]", "checkpoint['sparse']");
   Snapshot snapshot(checkpoint, "run/last.ckpt");
+  snapshot.survey();
   const at::NoGradGuard no_grad;  // as optimizers step
   if (expected.ends_with("['a']")) a.add_(1);
   if (expected.ends_with("[1]")) b.copy_(a);
@@ -38,6 +39,7 @@ TEST_CASE("A tensor that is changed before it is staged is an error that names i
 TEST_CASE("A tensor may change once it is staged, before the copies are put together", "[decorators]") {
   auto w = torch::zeros({3});
   Snapshot snapshot({{"w", w}}, "a");
+  snapshot.survey();
   Stager stage;
   stage(snapshot);
   w.add_(1);
@@ -50,6 +52,7 @@ TEST_CASE("A tensor may change once it is staged, before the copies are put toge
 TEST_CASE("A snapshot lets go of what it was made of", "[decorators]") {
   auto w = torch::zeros({3});
   Snapshot snapshot({{"w", w}, {"view", w[0]}}, "a");
+  snapshot.survey();
   Stager stage;
   stage(snapshot);
   snapshot.settle();

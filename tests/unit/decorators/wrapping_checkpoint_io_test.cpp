@@ -138,6 +138,7 @@ TEST_CASE("Errors come through a wrapper as they are", "[decorators]") {
   CHECK_THROWS_AS(io.async_save_checkpoint({}, "a"), IoError);
   inner->on_save = nullptr;
   CHECK_NOTHROW(io.async_save_checkpoint({}, "a").wait());
+  CHECK_NOTHROW(io.hand_over_checkpoint({}, "a").wait());
 }
 
 }  // namespace
