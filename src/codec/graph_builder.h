@@ -130,7 +130,7 @@ class GraphBuilder {
   std::optional<DType> storage_dtype(const ObjectStorage& storage) const;
 
  private:
-  static constexpr std::uint64_t kObjectOverhead = 8;  // the deque's
+  static constexpr std::uint64_t kObjectOverhead = 8;  // of the memory that stands ready
   template <class T>
   static constexpr std::uint64_t boxed_bytes() {
     if constexpr (std::is_same_v<T, ObjectTensor> || std::is_same_v<T, ObjectOpaque>) {
@@ -147,7 +147,7 @@ class GraphBuilder {
   std::uint32_t key_id_of(std::string content);
   std::uint32_t key_id_of_string(std::string_view text);
   std::uint32_t key_id_of_object(const Object* key, std::uint32_t id);
-  bool all_differ(const std::vector<Object*>& keys_and_values);
+  bool all_differ(const Object* dict, const std::vector<Object*>& keys_and_values);
   std::uint32_t index_items(const Object* container);
   void set_numbered_item(std::uint32_t dict_number, ObjectDict& dict, Object* key, Object* value);
   std::pair<std::uint32_t, bool> find_place(std::uint32_t container, const Object* key, std::uint32_t position);
@@ -186,6 +186,12 @@ class GraphBuilder {
   HashTable<std::uint32_t> string_keys_by_text_;
   std::map<std::string, std::uint32_t> ids_of_contents_;
   std::unordered_map<const Object*, std::uint32_t> ids_of_objects_;
+  // The dict that got items last whose keys have no place in the table, and the largest number of them.
+  struct Filled {
+    const Object* dict = nullptr;
+    std::uint32_t last_id = 0;
+  };
+  Filled filled_;
   // Where a key stands in a container that is filled bit by bit; both as numbers.
   struct Place {
     std::uint64_t container_and_key;

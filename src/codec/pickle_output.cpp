@@ -124,7 +124,7 @@ void PickleOutput::complex(double real_part, double imaginary) {
   opcode(op::kReduce);
 }
 
-void PickleOutput::integers(const std::vector<std::int64_t>& values) {
+void PickleOutput::integers(const Dims& values) {
   open_tuple(values.size());
   for (const std::int64_t value : values) integer(value);
   close_tuple(values.size());

@@ -12,7 +12,8 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
+
+#include "codec/dims.h"
 
 namespace ckptio::detail {
 
@@ -41,7 +42,7 @@ class PickleOutput {
   // As protocol 2 writes bytes: a string of the same code points, to be encoded.
   void octets(std::string_view octets);
   void complex(double real, double imaginary);
-  void integers(const std::vector<std::int64_t>& values);  // a tuple
+  void integers(const Dims& values);  // a tuple
   // Closes a tuple of `n` items: those behind a mark if n is above 3.
   void open_tuple(std::size_t n);
   void close_tuple(std::size_t n);

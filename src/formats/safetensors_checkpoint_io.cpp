@@ -127,8 +127,9 @@ void write(Draft draft, StorageBackend& storage, detail::IoEngine& engine, const
   std::vector<detail::SafetensorsTensor> described;
   described.reserve(draft.tensors.size());
   for (NamedTensor& tensor : draft.tensors) {
-    described.push_back(
-        {std::move(tensor.name), static_cast<detail::DType>(tensor.tensor.scalar_type()), tensor.tensor.sizes().vec()});
+    const c10::IntArrayRef sizes = tensor.tensor.sizes();
+    const auto dtype = static_cast<detail::DType>(tensor.tensor.scalar_type());
+    described.push_back({std::move(tensor.name), dtype, {sizes.data(), sizes.size()}});
   }
   const auto layout = naming(path, [&] { return detail::lay_out_safetensors(described, draft.metadata); });
   detail::WritePlan plan;
@@ -196,7 +197,7 @@ class FileTensors {
   }
 
   static at::Tensor make(const c10::Storage& storage, c10::ScalarType dtype, std::int64_t offset,
-                         const std::vector<std::int64_t>& sizes, const std::vector<std::int64_t>& strides) {
+                         c10::IntArrayRef sizes, c10::IntArrayRef strides) {
     return detail::make_view(storage, dtype, offset, sizes, strides);
   }
 
