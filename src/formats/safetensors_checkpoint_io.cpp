@@ -305,8 +305,8 @@ std::optional<Checkpoint> SafetensorsCheckpointIO::load_checkpoint(const std::st
     const Archive archive = open_archive(*file, path);
     const detail::StorageReader reader(archive, *file, *engine_, options.verify);
     if (options.state == nullptr && !options.filter) return make_checkpoint(archive, reader.read_all(options), path);
-    detail::InPlaceRestore restore(reader, file->map(), options);
-    Value checkpoint = make_checkpoint(archive, restore.storages(), path);
+    detail::InPlaceRestore restore(reader, archive.graph().storages, file->map(), options);
+    Value checkpoint = make_checkpoint(archive, restore.make_storages(), path);
     if (options.filter) detail::filter_tensors(checkpoint, options.filter);
     if (options.state != nullptr) {
       checkpoint = detail::load_through(restore, *options.state, checkpoint.as<Dict>(), options.convert_dtypes);

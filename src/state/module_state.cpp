@@ -12,6 +12,7 @@
 #include "hash/hash_table.h"
 #include "state/convert_dtypes.h"
 #include "state/describe.h"
+#include "state/tensor_copier.h"
 
 namespace ckptio {
 namespace {
@@ -116,6 +117,22 @@ void detail::plan_load(torch::nn::Module& module, const Dict& state, const std::
   }
   if (!plan.mismatches.empty()) return;
   plan.copies.insert(plan.copies.end(), std::make_move_iterator(copies.begin()), std::make_move_iterator(copies.end()));
+}
+
+bool detail::plan_load(torch::nn::Module& module, TensorTable& table, LoadPlan& plan) {
+  std::vector<Named> tensors = collect(module);
+  if (tensors.size() != table.size()) return false;
+  std::vector<bool> is_taken(table.size());  // a parameter and a buffer may have one name
+  plan.copies.reserve(plan.copies.size() + tensors.size());
+  std::size_t expected = 0;
+  for (auto& [name, target] : tensors) {
+    const auto index = table.find(name, expected);
+    if (!index || is_taken[*index] || !table.take(*index, target)) return false;
+    is_taken[*index] = true;
+    expected = *index + 1;
+    plan.copies.push_back({std::move(target), {}});
+  }
+  return true;
 }
 
 IncompatibleKeys load_state_dict(torch::nn::Module& module, const Dict& state_dict, bool strict) {
