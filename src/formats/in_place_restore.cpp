@@ -10,6 +10,7 @@
 #include <new>
 
 #include "formats/torch_types.h"
+#include "state/prefetch.h"
 #include "value/replace_storages.h"
 #include "value/tensor_storage.h"
 
@@ -295,7 +296,10 @@ void InPlaceRestore::copy() {
 std::vector<StorageRange> InPlaceRestore::take_ranges() {
   std::vector<StorageRange> ranges;
   ranges.reserve(direct_.size());
-  for (const Direct& each : direct_) {
+  for (std::size_t i = 0; i < direct_.size(); ++i) {
+    prefetch_ahead(
+        i, direct_.size(), [&](std::size_t at) -> auto& { return direct_[at].copy.planned->target; });
+    const Direct& each = direct_[i];
     const at::Tensor& target = each.copy.planned->target;
     const auto range =
         each.copy.taken == nullptr ? range_for(each.copy) : detail::range_for(target, *each.copy.taken->tensor);

@@ -12,6 +12,8 @@
 #include "hash/hash_table.h"
 #include "state/convert_dtypes.h"
 #include "state/describe.h"
+#include "state/module_members.h"
+#include "state/prefetch.h"
 #include "state/tensor_copier.h"
 
 namespace ckptio {
@@ -23,13 +25,13 @@ using Named = std::pair<std::string, at::Tensor>;
 
 // LibTorch's own recursion orders tensors differently and drops a shared module's second name.
 void collect(const torch::nn::Module& module, const std::string& prefix, std::vector<Named>& tensors) {
-  const auto take = [&](torch::OrderedDict<std::string, at::Tensor> named) {
-    for (auto& item : named) {
-      if (item.value().defined()) tensors.emplace_back(prefix + item.key(), std::move(item.value()));
+  for (const detail::ModuleTensors* named : {&detail::parameters_of(module), &detail::buffers_of(module)}) {
+    const auto& items = named->items();
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      detail::prefetch_ahead(i, items.size(), [&](std::size_t at) -> auto& { return items[at].value(); });
+      if (items[i].value().defined()) tensors.emplace_back(prefix + items[i].key(), items[i].value());
     }
-  };
-  take(module.named_parameters(/*recurse=*/false));
-  take(module.named_buffers(/*recurse=*/false));
+  }
   for (const auto& child : module.named_children()) collect(*child.value(), prefix + child.key() + ".", tensors);
 }
 
@@ -125,7 +127,9 @@ bool detail::plan_load(torch::nn::Module& module, TensorTable& table, LoadPlan& 
   std::vector<bool> is_taken(table.size());  // a parameter and a buffer may have one name
   plan.copies.reserve(plan.copies.size() + tensors.size());
   std::size_t expected = 0;
-  for (auto& [name, target] : tensors) {
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    prefetch_ahead(i, tensors.size(), [&](std::size_t at) -> const at::Tensor& { return tensors[at].second; });
+    auto& [name, target] = tensors[i];
     const auto index = table.find(name, expected);
     if (!index || is_taken[*index] || !table.take(*index, target)) return false;
     is_taken[*index] = true;
