@@ -19,10 +19,7 @@ class Dims {
   using const_iterator = const std::int64_t*;
 
   Dims() = default;
-  Dims(const std::int64_t* first, std::size_t n) {
-    resize(n);
-    std::copy_n(first, n, data());
-  }
+  Dims(const std::int64_t* first, std::size_t n) { assign(first, n); }
   Dims(std::initializer_list<std::int64_t> values) : Dims(values.begin(), values.size()) {}
   Dims(const std::vector<std::int64_t>& values) : Dims(values.data(), values.size()) {}
   Dims(const Dims& other) : Dims(other.data(), other.size()) {}
@@ -46,6 +43,12 @@ class Dims {
   std::int64_t& back() noexcept { return data()[size_ - 1]; }
   const std::int64_t& back() const noexcept { return data()[size_ - 1]; }
 
+  // Requires: they are not its own.
+  void assign(const std::int64_t* first, std::size_t n) {
+    reserve(n);
+    std::copy_n(first, n, data());
+    size_ = n;
+  }
   void push_back(std::int64_t value) {
     reserve(size_ + 1);
     data()[size_++] = value;

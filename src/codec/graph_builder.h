@@ -94,6 +94,10 @@ class GraphBuilder {
     charge(sizeof(Object) + kObjectOverhead + boxed_bytes<T>());
     return graph_.make(std::move(value));
   }
+  Object* make_plain_tensor() {
+    charge(sizeof(Object) + kObjectOverhead + boxed_bytes<ObjectTensor>());
+    return graph_.make_tensor();
+  }
   Object* make_none() { return none_ != nullptr ? none_ : none_ = make(ObjectNone{}); }
   Object* make_bool(bool value) {
     Object*& object = value ? true_ : false_;
@@ -140,6 +144,7 @@ class GraphBuilder {
     }
   }
   [[noreturn]] void fail_memory() const;
+  void index_storages();
   std::uint32_t first_of_key(std::string_view key);
   void add_to_key(std::uint32_t first);
   std::uint32_t key_id(const Object* key);
@@ -172,6 +177,7 @@ class GraphBuilder {
   };
   std::unordered_map<const Object*, KnownGlobal> known_;
   static constexpr std::uint32_t kNone = 0xffffffff;
+  bool are_keys_counted_ = true;                 // each storage's key is its index: nothing stands in the table yet
   HashTable<std::uint32_t> storages_by_key_;     // the first of each key
   std::vector<std::uint32_t> next_of_same_key_;  // one for each storage, or kNone
 

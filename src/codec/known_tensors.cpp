@@ -454,15 +454,14 @@ Object* rebuild_from_type(GraphBuilder& builder, const std::vector<Object*>& ite
 }  // namespace
 
 Object* rebuild_plain_tensor(GraphBuilder& builder, const PlainTensor& plain, std::uint32_t storage) {
-  const auto values_of = [](const PlainTensor::Dims& dims) { return Dims(dims.values.data(), dims.n); };
   builder.charge((plain.sizes.n + plain.strides.n) * 8 + 64);
-  Object* const object = builder.make(ObjectTensor());
+  Object* const object = builder.make_plain_tensor();
   ObjectTensor& tensor = *object->get<ObjectTensor>();
   tensor.storage = storage;
   tensor.dtype = typed_storage_dtype(builder, storage);
   tensor.offset = plain.offset;
-  tensor.sizes = values_of(plain.sizes);
-  tensor.strides = values_of(plain.strides);
+  tensor.sizes.assign(plain.sizes.values.data(), plain.sizes.n);
+  tensor.strides.assign(plain.strides.values.data(), plain.strides.n);
   tensor.requires_grad = plain.requires_grad;
   check_geometry(builder, tensor);
   refuse_quantized(builder, tensor);

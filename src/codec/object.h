@@ -184,6 +184,12 @@ struct ObjectGraph {
     put(object, std::move(value));
     return &object;
   }
+  // One that is to be described.
+  Object* make_tensor() {
+    Object* object = make(ObjectNone{});
+    object->held.emplace<ObjectTensor*>(&tensors.emplace_back());
+    return object;
+  }
   // Gives an object of this graph what it holds.
   template <class T>
   void put(Object& object, T value) {

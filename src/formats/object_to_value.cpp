@@ -342,6 +342,7 @@ void release_unneeded(OpaqueContext& context, const Value& value) {
   for (std::size_t i = 0; i < context.storages.size(); ++i) {
     if (!marker.needs_storage(i)) context.storages[i] = c10::Storage();
   }
+  if (!context.has_opaque) return context.tensors.clear();
   context.tensors.keep_if([&marker](const Object* object) { return marker.needs(object); });
 }
 
