@@ -232,7 +232,13 @@ InPlaceRestore::Extent InPlaceRestore::extent_of(const Copy& copy) {
 
 std::vector<InPlaceRestore::Extent> InPlaceRestore::extents_of(const std::vector<Copy>& copies) {
   std::vector<Extent> extents(copies.size());
-  std::transform(copies.begin(), copies.end(), extents.begin(), [](const Copy& copy) { return extent_of(copy); });
+  for (std::size_t i = 0; i < copies.size(); ++i) {
+    if (copies[i].taken == nullptr) {
+      prefetch_ahead(
+          i, copies.size(), [&](std::size_t at) -> auto& { return copies[at].planned->target; });
+    }
+    extents[i] = extent_of(copies[i]);
+  }
   return extents;
 }
 

@@ -28,7 +28,8 @@ void collect(const torch::nn::Module& module, const std::string& prefix, std::ve
   for (const detail::ModuleTensors* named : {&detail::parameters_of(module), &detail::buffers_of(module)}) {
     const auto& items = named->items();
     for (std::size_t i = 0; i < items.size(); ++i) {
-      detail::prefetch_ahead(i, items.size(), [&](std::size_t at) -> auto& { return items[at].value(); });
+      detail::prefetch_ahead(
+          i, items.size(), [&](std::size_t at) -> auto& { return items[at].value(); });
       if (items[i].value().defined()) tensors.emplace_back(prefix + items[i].key(), items[i].value());
     }
   }
@@ -97,7 +98,11 @@ void detail::plan_load(torch::nn::Module& module, const Dict& state, const std::
     return text != nullptr && *text == name ? &(next++)->second : state.find(name);
   };
   const auto hash_of_place = [](const Value* value) { return hash_of(reinterpret_cast<std::uintptr_t>(value)); };
-  for (auto& [name, target] : collect(module)) {
+  std::vector<Named> tensors = collect(module);
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    prefetch_ahead(
+        i, tensors.size(), [&](std::size_t at) -> auto& { return tensors[at].second; });
+    auto& [name, target] = tensors[i];
     const Value* value = find(name);
     const auto is_it = [value](const Value* other) { return other == value; };
     if (value != nullptr) known.find_or_add(hash_of_place(value), value, is_it);
