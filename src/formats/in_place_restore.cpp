@@ -202,7 +202,8 @@ std::vector<std::size_t> InPlaceRestore::storages_to_check() const {
   std::vector<std::size_t> result;
   result.reserve(storages_.size());
   for (std::size_t i = 0; i < storages_.size(); ++i) {
-    if (!is_read_[i] && reader_.is_plain(i)) result.push_back(i);
+    const bool is_left = !is_read_[i] && !reader_.archive().storages()[i].is_checked;
+    if (is_left && reader_.is_plain(i)) result.push_back(i);
   }
   return result;
 }

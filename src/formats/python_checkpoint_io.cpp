@@ -97,8 +97,11 @@ bool is_serialization_id(const std::string& text) {
          std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
-detail::Archive open_archive(const RandomAccessFile& file, const std::string& path, const LoadOptions& options) {
-  detail::Archive archive = detail::Archive::open(detail::source_of(file, path));
+detail::Archive open_archive(const RandomAccessFile& file, IoEngine& engine, const std::string& path,
+                             const LoadOptions& options) {
+  // All is checked before anything is changed: then as soon as it is seen.
+  const bool check_first = options.state != nullptr && options.transactional && options.verify && !options.filter;
+  detail::Archive archive = detail::Archive::open(detail::source_of(file, path, engine, check_first));
   if (archive.format() == detail::ArchiveFormat::safetensors) {
     throw UnsupportedError("'" + path + "': " + detail::describe(archive.format()) +
                            ": SafetensorsCheckpointIO reads it");
@@ -129,7 +132,7 @@ using ToValue = Value (*)(const std::shared_ptr<const detail::OpaqueContext>&, c
 // The whole file as a Value.
 Value load_all(const RandomAccessFile& file, IoEngine& engine, const std::string& path, const LoadOptions& options,
                ToValue to_value) {
-  detail::Archive archive = open_archive(file, path, options);
+  detail::Archive archive = open_archive(file, engine, path, options);
   std::vector<c10::Storage> storages = detail::StorageReader(archive, file, engine, options.verify).read_all(options);
   const auto context = detail::make_opaque_context(path, archive.take_graph(), std::move(storages));
   Value value = to_value(context, *context->graph.root);
@@ -160,7 +163,7 @@ Value load_tables(detail::InPlaceRestore restore, const std::shared_ptr<detail::
 // What options.filter and options.state leave of it. Contents are read once it is known which, and where they go.
 Value load_part(const RandomAccessFile& file, IoEngine& engine, const std::string& path, const LoadOptions& options,
                 ToValue to_value) {
-  detail::Archive archive = open_archive(file, path, options);
+  detail::Archive archive = open_archive(file, engine, path, options);
   const detail::StorageReader reader(archive, file, engine, options.verify);
   const auto context = detail::make_opaque_context(path, archive.take_graph(), {});
   const std::shared_ptr<void> mapped = file.map();
