@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <span>
 #include <unordered_map>
 
 #include "cli/elements.h"
@@ -42,7 +43,7 @@ std::string name_of(const Object& key) {
   return bare && string->utf8.size() < 200 ? string->utf8 : quoted(string->utf8);
 }
 
-std::string shape_text(const std::vector<std::int64_t>& sizes) { return json_integers(sizes); }
+std::string shape_text(std::span<const std::int64_t> sizes) { return json_integers(sizes); }
 
 class TreePrinter {
  public:

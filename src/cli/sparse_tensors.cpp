@@ -91,7 +91,7 @@ std::vector<TensorView> nested_items(StorageBytes& bytes, const ObjectTensor& te
   IntegerReader size_reader(bytes, sizes), stride_reader(bytes, strides), offset_reader(bytes, offsets);
   std::vector<TensorView> items(n_items, whole);
   for (TensorView& item : items) {
-    item.sizes.clear(), item.strides.clear();
+    item.sizes.resize(0), item.strides.resize(0);
     item.offset = offset_reader.next();
     for (std::int64_t d = 0; d < n_dims; ++d) {
       item.sizes.push_back(size_reader.next());

@@ -45,7 +45,7 @@ void negate_integers(std::vector<unsigned char>& bytes, std::size_t n_bytes, std
 
 // The same elements in the same order with as few dimensions as possible, at least one.
 void merge_dimensions(TensorView& view) {
-  std::vector<std::int64_t> sizes, strides;
+  detail::Dims sizes, strides;
   for (std::size_t i = 0; i < view.sizes.size(); ++i) {
     if (view.sizes[i] == 1) continue;
     std::int64_t span = 0;
@@ -74,7 +74,7 @@ bool is_contiguous(const detail::ObjectTensor& tensor) {
 
 }  // namespace
 
-std::uint64_t n_elements(const std::vector<std::int64_t>& sizes) {
+std::uint64_t n_elements(std::span<const std::int64_t> sizes) {
   std::uint64_t n = 1;
   for (const std::int64_t size : sizes) {
     if (size == 0) return 0;

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "cli/storage_bytes.h"
@@ -17,7 +18,7 @@ namespace ckptio::cli {
 // Where a dense tensor's elements lie. Geometry in elements, inside its storage.
 struct TensorView {
   detail::DType dtype = detail::DType::float32;
-  std::vector<std::int64_t> sizes, strides;
+  detail::Dims sizes, strides;
   std::int64_t offset = 0;
   std::uint32_t storage = 0;
   bool conj = false, neg = false;
@@ -27,7 +28,7 @@ struct TensorView {
 // contiguous.
 std::optional<TensorView> view_of(const detail::ObjectTensor& tensor);
 
-std::uint64_t n_elements(const std::vector<std::int64_t>& sizes);
+std::uint64_t n_elements(std::span<const std::int64_t> sizes);
 std::uint64_t n_bytes_of(const TensorView& view);
 
 // Reads the bytes in order. `next` gives up to a MB at a time, whole elements, and nothing at the end.

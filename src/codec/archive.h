@@ -46,6 +46,7 @@ struct StorageRecord {
   std::uint8_t swap_size = 1;        // how many bytes then change places: 4 of a float32
   std::optional<std::uint32_t> crc;  // none: there is nothing to check against
   std::int64_t zip_record = -1;      // index into zip()->records(), or -1
+  bool is_checked = false;           // was held against its CRC on opening: ScanSource::check_contents
 };
 
 struct TorchScriptClass;  // torchscript_code.h

@@ -171,7 +171,7 @@ class Decoder {
     } else {
       return false;
     }
-    object->held = std::make_unique<ObjectTensor>(std::move(tensor));
+    graph_.put(*object, std::move(tensor));
     return true;
   }
 
@@ -272,8 +272,8 @@ class Decoder {
     fail("an unknown qscheme " + quote_name(name) + " found");
   }
 
-  std::vector<std::int64_t> integers_of(const Object* object) const {
-    std::vector<std::int64_t> integers;
+  Dims integers_of(const Object* object) const {
+    Dims integers;
     for (const Object* item : get<ObjectList>(object, "view").items)
       integers.push_back(get<std::int64_t>(item, "view"));
     return integers;

@@ -2,6 +2,7 @@
 #include "codec/graph_builder.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include "ckptio/error.h"
 #include "codec/known_globals.h"
@@ -30,6 +31,14 @@ std::size_t sequence_length(const unsigned char* p, std::size_t n_left) {
   if (p[0] >= 0xE0 && p[0] <= 0xEF) return continues(3) && (p[0] != 0xE0 || p[1] >= 0xA0) ? 3 : 0;
   if (p[0] < 0xF0 || p[0] > 0xF4 || !continues(4)) return 0;
   return (p[0] != 0xF0 || p[1] >= 0x90) && (p[0] != 0xF4 || p[1] < 0x90) ? 4 : 0;
+}
+
+// "0", "1", ...: as writers count.
+std::optional<std::uint32_t> plain_number(std::string_view digits) {
+  std::uint32_t number = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
+  const bool is_plain = error == std::errc() && end == digits.data() + digits.size();
+  return is_plain && (digits.size() == 1 || digits[0] != '0') ? std::optional(number) : std::nullopt;
 }
 
 // The first byte that is no UTF-8, or the size.
@@ -158,9 +167,22 @@ std::optional<DType> GraphBuilder::storage_dtype(const ObjectStorage& storage) c
   return info.untyped ? std::nullopt : std::optional(info.dtype);
 }
 
+// Until then each one's key is its index, and there is no table of them.
+void GraphBuilder::index_storages() {
+  are_keys_counted_ = false;
+  storages_by_key_.reserve(graph_.storages.capacity());
+  for (std::uint32_t i = 0; i < next_of_same_key_.size(); ++i) {
+    storages_by_key_.find_or_add(hash_of(graph_.storages[i].key), i, [](std::uint32_t) { return false; });
+  }
+}
+
 // The first storage of this key; if there is none, the next one is.
 std::uint32_t GraphBuilder::first_of_key(std::string_view key) {
   const auto next = static_cast<std::uint32_t>(next_of_same_key_.size());
+  if (are_keys_counted_) {
+    if (const auto number = plain_number(key); number && *number <= next) return *number;
+    index_storages();
+  }
   const std::uint32_t* first = storages_by_key_.find_or_add(
       hash_of(key), next, [&](std::uint32_t known) { return graph_.storages[known].key == key; });
   return first == nullptr ? next : *first;
@@ -169,6 +191,7 @@ std::uint32_t GraphBuilder::first_of_key(std::string_view key) {
 // The next one is of the same key as `first`, if it isn't the first itself.
 void GraphBuilder::add_to_key(std::uint32_t first) {
   const auto next = static_cast<std::uint32_t>(next_of_same_key_.size());
+  if (are_keys_counted_ && first != next) index_storages();
   next_of_same_key_.push_back(kNone);
   if (first == next) return;
   std::uint32_t last = first;

@@ -94,6 +94,10 @@ class GraphBuilder {
     charge(sizeof(Object) + kObjectOverhead + boxed_bytes<T>());
     return graph_.make(std::move(value));
   }
+  Object* make_plain_tensor() {
+    charge(sizeof(Object) + kObjectOverhead + boxed_bytes<ObjectTensor>());
+    return graph_.make_tensor();
+  }
   Object* make_none() { return none_ != nullptr ? none_ : none_ = make(ObjectNone{}); }
   Object* make_bool(bool value) {
     Object*& object = value ? true_ : false_;
@@ -130,7 +134,7 @@ class GraphBuilder {
   std::optional<DType> storage_dtype(const ObjectStorage& storage) const;
 
  private:
-  static constexpr std::uint64_t kObjectOverhead = 8;  // the deque's
+  static constexpr std::uint64_t kObjectOverhead = 8;  // of the memory that stands ready
   template <class T>
   static constexpr std::uint64_t boxed_bytes() {
     if constexpr (std::is_same_v<T, ObjectTensor> || std::is_same_v<T, ObjectOpaque>) {
@@ -140,6 +144,7 @@ class GraphBuilder {
     }
   }
   [[noreturn]] void fail_memory() const;
+  void index_storages();
   std::uint32_t first_of_key(std::string_view key);
   void add_to_key(std::uint32_t first);
   std::uint32_t key_id(const Object* key);
@@ -147,7 +152,7 @@ class GraphBuilder {
   std::uint32_t key_id_of(std::string content);
   std::uint32_t key_id_of_string(std::string_view text);
   std::uint32_t key_id_of_object(const Object* key, std::uint32_t id);
-  bool all_differ(const std::vector<Object*>& keys_and_values);
+  bool all_differ(const Object* dict, const std::vector<Object*>& keys_and_values);
   std::uint32_t index_items(const Object* container);
   void set_numbered_item(std::uint32_t dict_number, ObjectDict& dict, Object* key, Object* value);
   std::pair<std::uint32_t, bool> find_place(std::uint32_t container, const Object* key, std::uint32_t position);
@@ -172,6 +177,7 @@ class GraphBuilder {
   };
   std::unordered_map<const Object*, KnownGlobal> known_;
   static constexpr std::uint32_t kNone = 0xffffffff;
+  bool are_keys_counted_ = true;                 // each storage's key is its index: nothing stands in the table yet
   HashTable<std::uint32_t> storages_by_key_;     // the first of each key
   std::vector<std::uint32_t> next_of_same_key_;  // one for each storage, or kNone
 
@@ -186,6 +192,12 @@ class GraphBuilder {
   HashTable<std::uint32_t> string_keys_by_text_;
   std::map<std::string, std::uint32_t> ids_of_contents_;
   std::unordered_map<const Object*, std::uint32_t> ids_of_objects_;
+  // The dict that got items last whose keys have no place in the table, and the largest number of them.
+  struct Filled {
+    const Object* dict = nullptr;
+    std::uint32_t last_id = 0;
+  };
+  Filled filled_;
   // Where a key stands in a container that is filled bit by bit; both as numbers.
   struct Place {
     std::uint64_t container_and_key;

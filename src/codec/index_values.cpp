@@ -71,7 +71,7 @@ class Indices {
   }
 
   std::uint64_t n() const { return n_; }
-  const std::vector<std::int64_t>& sizes() const { return tensor_.sizes; }
+  const Dims& sizes() const { return tensor_.sizes; }
 
   // Requires: called at most n() times.
   std::int64_t next() {
@@ -153,7 +153,7 @@ std::int64_t n_plain(const ObjectTensor& tensor, std::size_t n_batch) {
   const bool is_block = tensor.layout == LayoutKind::sparse_bsr || tensor.layout == LayoutKind::sparse_bsc;
   const bool by_row = tensor.layout == LayoutKind::sparse_csr || tensor.layout == LayoutKind::sparse_bsr;
   const std::size_t dim = n_batch + (by_row ? 1 : 0);
-  const std::vector<std::int64_t>& values = tensor.parts[2]->get<ObjectTensor>()->sizes;
+  const Dims& values = tensor.parts[2]->get<ObjectTensor>()->sizes;
   return tensor.sizes[dim] / (is_block ? values[dim + 1] : 1);
 }
 

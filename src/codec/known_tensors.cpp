@@ -2,6 +2,7 @@
 // torch's functions that rebuild tensors, as descriptions: no memory is set aside, every number is checked.
 #include <algorithm>
 #include <limits>
+#include <span>
 
 #include "codec/known_globals.h"
 
@@ -31,7 +32,7 @@ class Arguments {
   }
 
   // Zero or more integers, none negative, in a tuple (torch.Size too) or list.
-  std::vector<std::int64_t> integers(std::size_t i, const char* what) const {
+  Dims integers(std::size_t i, const char* what) const {
     const auto* tuple = items_[i]->get<ObjectTuple>();
     const auto* list = items_[i]->get<ObjectList>();
     if (tuple == nullptr && list == nullptr) fail(i, what);
@@ -40,7 +41,7 @@ class Arguments {
       builder_.fail(std::to_string(items.size()) + " dimensions found, at most " + std::to_string(kMaxTensorDims) +
                     " expected");
     }
-    std::vector<std::int64_t> values;
+    Dims values;
     values.reserve(items.size());
     for (const Object* item : items) {
       const auto* value = item->get<std::int64_t>();
@@ -64,14 +65,14 @@ class Arguments {
   const std::vector<Object*>& items_;
 };
 
-std::string list_of(const std::vector<std::int64_t>& values) {
+std::string list_of(std::span<const std::int64_t> values) {
   std::string text = "[";
   for (const std::int64_t value : values) text += (text.size() > 1 ? ", " : "") + std::to_string(value);
   return text + "]";
 }
 
 // Product of the sizes, zeros left out: what code that goes by a zero at the end may come by, too.
-std::int64_t checked_product(GraphBuilder& builder, const std::vector<std::int64_t>& sizes, std::uint64_t n_item) {
+std::int64_t checked_product(GraphBuilder& builder, std::span<const std::int64_t> sizes, std::uint64_t n_item) {
   std::int64_t product = 1;
   for (const std::int64_t size : sizes) {
     if (size != 0 && __builtin_mul_overflow(product, size, &product)) product = kMaxInt64;
@@ -82,9 +83,7 @@ std::int64_t checked_product(GraphBuilder& builder, const std::vector<std::int64
   return product;
 }
 
-bool has_zero(const std::vector<std::int64_t>& sizes) {
-  return std::find(sizes.begin(), sizes.end(), 0) != sizes.end();
-}
+bool has_zero(std::span<const std::int64_t> sizes) { return std::find(sizes.begin(), sizes.end(), 0) != sizes.end(); }
 
 // How many elements a byte of a packed quantized tensor holds; the others have one or more bytes for each.
 std::int64_t elements_per_item(DType dtype) { return dtype == DType::quint4x2 ? 2 : dtype == DType::quint2x4 ? 4 : 1; }
@@ -268,7 +267,7 @@ Object* rebuild_coo(GraphBuilder& builder, const std::vector<Object*>& data) {
   tensor.parts = {args.object(0), args.object(1)};
   checked_product(builder, tensor.sizes, item_size(tensor.dtype));
   // indices [sparse dims, n], values [n, dense sizes ...].
-  const std::vector<std::int64_t>& at = indices.sizes;
+  const Dims& at = indices.sizes;
   const bool fits =
       values.form == ObjectTensor::Form::dense && at.size() == 2 && !values.sizes.empty() && values.sizes[0] == at[1] &&
       static_cast<std::uint64_t>(at[0]) <= tensor.sizes.size() &&
@@ -379,7 +378,7 @@ void set_per_channel(GraphBuilder& builder, const Arguments& params, ObjectTenso
     builder.fail("axis " + std::to_string(tensor.axis) + " found, one of " + std::to_string(tensor.sizes.size()) +
                  " dimensions expected");
   }
-  const std::vector<std::int64_t> expected = {tensor.sizes[static_cast<std::size_t>(tensor.axis)]};
+  const Dims expected = {tensor.sizes[static_cast<std::size_t>(tensor.axis)]};
   for (const ObjectTensor* part : {&scales, &zero_points}) {
     if (part->form == ObjectTensor::Form::dense && part->sizes == expected) continue;
     builder.fail("scales and zero points of sizes " + list_of(scales.sizes) + " and " + list_of(zero_points.sizes) +
@@ -455,17 +454,14 @@ Object* rebuild_from_type(GraphBuilder& builder, const std::vector<Object*>& ite
 }  // namespace
 
 Object* rebuild_plain_tensor(GraphBuilder& builder, const PlainTensor& plain, std::uint32_t storage) {
-  const auto values_of = [](const PlainTensor::Dims& dims) {
-    return std::vector<std::int64_t>(dims.values.begin(), dims.values.begin() + static_cast<std::ptrdiff_t>(dims.n));
-  };
   builder.charge((plain.sizes.n + plain.strides.n) * 8 + 64);
-  Object* const object = builder.make(ObjectTensor());
+  Object* const object = builder.make_plain_tensor();
   ObjectTensor& tensor = *object->get<ObjectTensor>();
   tensor.storage = storage;
   tensor.dtype = typed_storage_dtype(builder, storage);
   tensor.offset = plain.offset;
-  tensor.sizes = values_of(plain.sizes);
-  tensor.strides = values_of(plain.strides);
+  tensor.sizes.assign(plain.sizes.values.data(), plain.sizes.n);
+  tensor.strides.assign(plain.strides.values.data(), plain.strides.n);
   tensor.requires_grad = plain.requires_grad;
   check_geometry(builder, tensor);
   refuse_quantized(builder, tensor);

@@ -91,7 +91,7 @@ struct DescribeType {
   std::string operator()(LayoutKind) const { return "a layout"; }
   std::string operator()(QSchemeKind) const { return "a quantization scheme"; }
   std::string operator()(const ObjectStorage&) const { return "a storage"; }
-  std::string operator()(const std::unique_ptr<ObjectTensor>&) const { return "a tensor"; }
+  std::string operator()(const ObjectTensor*) const { return "a tensor"; }
   std::string operator()(const ObjectGlobal& global) const {
     return "the global " + quoted(global.module + "." + global.name, true);
   }

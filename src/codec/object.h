@@ -13,7 +13,6 @@
 #include <complex>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <string>
 #include <utility>
@@ -21,7 +20,9 @@
 #include <vector>
 
 #include "ckptio/dict_type.h"
+#include "codec/dims.h"
 #include "codec/dtype.h"
+#include "codec/stable_vector.h"
 
 namespace ckptio::detail {
 
@@ -86,8 +87,8 @@ struct ObjectTensor {
   bool conj = false;
   bool neg = false;
   bool is_parameter = false;           // torch.nn.Parameter
-  std::vector<std::int64_t> sizes;     // of nested: empty
-  std::vector<std::int64_t> strides;   // dense, meta, quantized; in elements
+  Dims sizes;                          // of nested: empty
+  Dims strides;                        // dense, meta, quantized; in elements
   std::int64_t offset = 0;             // dense, quantized; in elements
   std::uint32_t storage = kNoStorage;  // dense, quantized: index into ObjectGraph::storages
   // Parts that are tensors themselves.
@@ -127,8 +128,8 @@ struct ObjectOpaque {
 struct Object {
   std::variant<ObjectNone, bool, std::int64_t, ObjectBigInt, double, std::complex<double>, ObjectString, ObjectBytes,
                ObjectByteArray, ObjectList, ObjectTuple, ObjectDict, ObjectSet, DType, ObjectDevice, LayoutKind,
-               QSchemeKind, ObjectStorage, std::unique_ptr<ObjectTensor>, ObjectGlobal, std::unique_ptr<ObjectOpaque>>
-      held;
+               QSchemeKind, ObjectStorage, ObjectTensor*, ObjectGlobal, std::unique_ptr<ObjectOpaque>>
+      held;                  // a tensor stands in the graph, beside the objects
   std::uint32_t number = 0;  // its place in the graph's objects
 
   template <class T>
@@ -138,7 +139,10 @@ struct Object {
   // The held T, or null. T may be ObjectTensor and ObjectOpaque too.
   template <class T>
   const T* get() const noexcept {
-    if constexpr (std::is_same_v<T, ObjectTensor> || std::is_same_v<T, ObjectOpaque>) {
+    if constexpr (std::is_same_v<T, ObjectTensor>) {
+      const auto* place = std::get_if<T*>(&held);
+      return place == nullptr ? nullptr : *place;
+    } else if constexpr (std::is_same_v<T, ObjectOpaque>) {
       const auto* box = std::get_if<std::unique_ptr<T>>(&held);
       return box == nullptr ? nullptr : box->get();
     } else {
@@ -167,7 +171,8 @@ struct UnknownGlobal {
 };
 
 struct ObjectGraph {
-  std::deque<Object> objects;
+  StableVector<Object> objects;
+  StableVector<ObjectTensor> tensors;          // those of the objects
   std::vector<StorageInfo> storages;           // in the order of first reference
   std::vector<UnknownGlobal> unknown_globals;  // in the order of the file, each (name) once
   Object* root = nullptr;
@@ -176,12 +181,25 @@ struct ObjectGraph {
   Object* make(T value) {
     Object& object = objects.emplace_back();
     object.number = static_cast<std::uint32_t>(objects.size() - 1);
-    if constexpr (std::is_same_v<T, ObjectTensor> || std::is_same_v<T, ObjectOpaque>) {
+    put(object, std::move(value));
+    return &object;
+  }
+  // One that is to be described.
+  Object* make_tensor() {
+    Object* object = make(ObjectNone{});
+    object->held.emplace<ObjectTensor*>(&tensors.emplace_back());
+    return object;
+  }
+  // Gives an object of this graph what it holds.
+  template <class T>
+  void put(Object& object, T value) {
+    if constexpr (std::is_same_v<T, ObjectTensor>) {
+      object.held.template emplace<T*>(&tensors.emplace_back(std::move(value)));
+    } else if constexpr (std::is_same_v<T, ObjectOpaque>) {
       object.held = std::make_unique<T>(std::move(value));
     } else {
       object.held.template emplace<T>(std::move(value));
     }
-    return &object;
   }
   ObjectGraph() = default;
   ObjectGraph(ObjectGraph&&) = default;

@@ -144,6 +144,8 @@ std::uint32_t GraphBuilder::key_id_of_leaf(const Object* key) {
 // Numbers the tuples and frozensets within `key` from the inside, each object once. They cannot hold themselves: only
 // what is mutable can, and has no number.
 std::uint32_t GraphBuilder::key_id(const Object* key) {
+  const auto* string = key->get<ObjectString>();
+  if (string != nullptr && string->utf8.size() <= kShortKeyBytes) return key_id_of_string(string->utf8);
   if (parts_of(*key) == nullptr) return key_id_of_leaf(key);
   struct Open {
     const Object* object;
@@ -216,23 +218,30 @@ std::pair<std::uint32_t, bool> GraphBuilder::find_place(std::uint32_t container,
   return {position, true};
 }
 
-// Whether no key is equal to another one.
-bool GraphBuilder::all_differ(const std::vector<Object*>& keys_and_values) {
+// Whether no key is equal to another one, nor to one that the dict has, which was filled in this way up to now.
+bool GraphBuilder::all_differ(const Object* dict, const std::vector<Object*>& keys_and_values) {
   std::vector<std::uint32_t> ids;
   ids.reserve(keys_and_values.size() / 2);
   for (std::size_t i = 0; i < keys_and_values.size(); i += 2) ids.push_back(key_id(keys_and_values[i]));
   // New ones count up.
-  if (std::adjacent_find(ids.begin(), ids.end(), std::greater_equal<>()) == ids.end()) return true;
-  std::sort(ids.begin(), ids.end());
-  return std::adjacent_find(ids.begin(), ids.end()) == ids.end();
+  if (std::adjacent_find(ids.begin(), ids.end(), std::greater_equal<>()) != ids.end()) {
+    std::sort(ids.begin(), ids.end());
+    if (std::adjacent_find(ids.begin(), ids.end()) != ids.end()) return false;
+  }
+  const bool is_first = dict->get<ObjectDict>()->items.empty();
+  if (ids.empty() || (!is_first && (filled_.dict != dict || ids.front() <= filled_.last_id))) return is_first;
+  filled_ = {dict, ids.back()};
+  return true;
 }
 
-// Most dicts get all their items at once, and none twice: those need no place in the table.
+// Most dicts get all their items at once or, as picklers write large ones, batch after batch, and none twice: those
+// need no place in the table.
 void GraphBuilder::set_items(Object* dict, const std::vector<Object*>& keys_and_values) {
   auto& to = *dict->get<ObjectDict>();
-  if (to.items.empty() && container_numbers_.count(dict) == 0 && all_differ(keys_and_values)) {
+  const bool may_be_new = to.items.empty() || filled_.dict == dict;
+  if (may_be_new && container_numbers_.count(dict) == 0 && all_differ(dict, keys_and_values)) {
     charge_items(keys_and_values.size());
-    to.items.reserve(keys_and_values.size() / 2);
+    if (to.items.empty()) to.items.reserve(keys_and_values.size() / 2);
     for (std::size_t i = 0; i < keys_and_values.size(); i += 2) {
       to.items.emplace_back(keys_and_values[i], keys_and_values[i + 1]);
     }

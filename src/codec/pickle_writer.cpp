@@ -56,10 +56,10 @@ struct Real {
   double value;
 };
 struct Integers {
-  const std::vector<std::int64_t>* values;
+  const Dims* values;
 };
 struct Size {
-  const std::vector<std::int64_t>* values;
+  const Dims* values;
 };
 struct Storage {
   std::uint32_t index;
@@ -220,7 +220,7 @@ class PickleWriter {
   void write(const Object&, QSchemeKind qscheme) { out_.global("torch", qscheme_name(qscheme)); }
   void write(const Object&, const ObjectStorage& storage) { run(Storage{storage.storage}); }
   void write(const Object&, const ObjectGlobal& global) { out_.global(global.module, global.name); }
-  void write(const Object& object, const std::unique_ptr<ObjectTensor>& tensor) { write_tensor(object, *tensor); }
+  void write(const Object& object, const ObjectTensor* tensor) { write_tensor(object, *tensor); }
   void write(const Object& object, const std::unique_ptr<ObjectOpaque>& opaque);
 
   // Tensors: what Python calls, with which arguments.

@@ -48,9 +48,8 @@ class Matcher {
     return op == Op::newtrue;
   }
 
-  PlainTensor::Dims tuple() {
-    PlainTensor::Dims dims;
-    if (take(Op::empty_tuple)) return dims;
+  void tuple(PlainTensor::Dims& dims) {
+    if (take(Op::empty_tuple)) return;
     const bool has_mark = take(Op::mark);
     while (is_match_ && !(has_mark ? take(Op::tuple) : take_short_tuple(dims.n))) {
       const std::int64_t number = integer();
@@ -60,7 +59,6 @@ class Matcher {
         dims.values[dims.n++] = number;
       }
     }
-    return dims;
   }
 
  private:
@@ -101,7 +99,8 @@ class Matcher {
 
 std::optional<PlainTensor> match_plain_tensor(std::string_view opcodes) {
   Matcher matcher(opcodes);
-  PlainTensor tensor;
+  std::optional<PlainTensor> found(std::in_place);
+  PlainTensor& tensor = *found;
   matcher.expect(Op::mark);
   matcher.expect(Op::mark);
   tensor.storage_word = matcher.memo_entry();
@@ -112,15 +111,16 @@ std::optional<PlainTensor> match_plain_tensor(std::string_view opcodes) {
   matcher.expect(Op::tuple);
   tensor.persistent_id_at = matcher.position();
   matcher.expect(Op::binpersid);
-  if (!matcher.is_match()) return std::nullopt;
+  if (!matcher.is_match()) return found.reset(), found;
   tensor.offset = matcher.integer();
-  tensor.sizes = matcher.tuple();
-  tensor.strides = matcher.tuple();
+  matcher.tuple(tensor.sizes);
+  matcher.tuple(tensor.strides);
   tensor.requires_grad = matcher.boolean();
   tensor.ordered_dict = matcher.memo_entry();
   for (const Op op : {Op::empty_tuple, Op::reduce, Op::tuple, Op::reduce}) matcher.expect(op);
   tensor.n_bytes = matcher.position();
-  return matcher.is_match() ? std::optional(tensor) : std::nullopt;
+  if (!matcher.is_match()) found.reset();
+  return found;
 }
 
 }  // namespace ckptio::detail

@@ -18,7 +18,7 @@ struct PlainTensor {
   static constexpr std::size_t kMaxDims = 8;
   static constexpr std::size_t kMaxBytes = 512;  // of its opcodes
   struct Dims {
-    std::array<std::int64_t, kMaxDims> values{};
+    std::array<std::int64_t, kMaxDims> values;  // the first n
     std::size_t n = 0;
   };
 

@@ -173,6 +173,7 @@ void find_storages(const ZipReader& zip, const std::string& folder, bool is_big_
     found.swap_size = swap_bytes ? sizes[i] : 1;
     found.swap_bytes = found.swap_size > 1;
     if (record.crc != 0) found.crc = record.crc;
+    found.is_checked = record.is_checked;
     found.zip_record = &record - zip.records().data();
     contents.storages.push_back(std::move(found));
   }

@@ -44,8 +44,8 @@ std::optional<std::string_view> safetensors_dtype_name(DType dtype);
 // A tensor to be written.
 struct SafetensorsTensor {
   std::string name;
-  DType dtype = DType::float32;     // one that the format has
-  std::vector<std::int64_t> sizes;  // PyTorch's: of float4_e2m1fn_x2 they count bytes
+  DType dtype = DType::float32;  // one that the format has
+  Dims sizes;                    // PyTorch's: of float4_e2m1fn_x2 they count bytes
 };
 
 // Where everything stands in the file to be written.

@@ -5,10 +5,14 @@
 #include "codec/zip_directory.h"
 
 #include <algorithm>
+#include <cstring>
+#include <exception>
+#include <numeric>
 #include <optional>
 #include <string_view>
 
 #include "ckptio/error.h"
+#include "codec/checksum.h"
 #include "codec/little_endian.h"
 
 namespace ckptio::detail {
@@ -365,50 +369,152 @@ std::uint64_t check_local_header(const ByteSource& source, std::uint64_t directo
   return record.data_offset + record.compressed_size;
 }
 
-// So many headers are fetched ahead, where they stand so far apart that nothing else reads them along: one after the
-// other, each would wait for the disk, 0.1 ms or more.
-constexpr std::size_t kHeadersAhead = 64;
-constexpr std::uint64_t kFarApartBytes = std::uint64_t{64} << 10;
-
-void prefetch_header(const ByteSource& source, const ZipRecord& record, const ZipRecord* previous) {
-  const std::uint64_t offset = record.header_offset;
-  if (!source.prefetch || offset >= source.size) return;
-  if (previous != nullptr && offset - previous->header_offset < kFarApartBytes) return;
-  source.prefetch(offset, kLocalBytes + record.name.size());
+// A piece of the file in memory, of which headers are mostly read; and the file.
+ByteSource piece_source(const ByteSource& source, std::uint64_t begin, std::size_t n_bytes,
+                        const unsigned char* bytes) {
+  const auto& read_at = source.scan ? source.scan->read_at : source.read_at;
+  return {source.name, source.size,
+          [=, &read_at](std::uint64_t offset, void* destination, std::size_t n_wanted) {
+            const bool is_inside = offset >= begin && fits(offset - begin, n_wanted, n_bytes);
+            if (!is_inside) return read_at(offset, destination, n_wanted);
+            std::memcpy(destination, bytes + (offset - begin), n_wanted);
+          },
+          nullptr};
 }
 
-// Local headers in the order of the file: cheap to read, and overlaps are between neighbours.
-void check_local_headers(const ByteSource& source, std::uint64_t directory_offset, std::vector<ZipRecord>& records) {
-  std::vector<std::uint32_t> order(records.size());
-  for (std::uint32_t i = 0; i < order.size(); ++i) order[i] = i;
-  const auto is_before = [&](std::uint32_t a, std::uint32_t b) {
-    return records[a].header_offset < records[b].header_offset;
+// Goes through the records in the order of the file: cheap to read, and overlaps are between neighbours.
+class RecordScan {
+ public:
+  RecordScan(const ByteSource& source, std::uint64_t directory_offset, std::vector<ZipRecord>& records)
+      : source_(source), directory_offset_(directory_offset), records_(records), order_(records.size()) {
+    std::iota(order_.begin(), order_.end(), std::uint32_t{0});
+    const auto is_before = [&](std::uint32_t a, std::uint32_t b) {
+      return records[a].header_offset < records[b].header_offset;
+    };
+    if (!std::is_sorted(order_.begin(), order_.end(), is_before)) std::sort(order_.begin(), order_.end(), is_before);
+    cut();
+  }
+
+  void run() {
+    for (std::size_t i = 0; i < std::min(kPartsAhead, parts_.size()); ++i) prefetch(i);
+    if (source_.scan && parts_.size() > 1) {
+      source_.scan->run(parts_.size(), [this](std::size_t i, unsigned char* room) { scan(i, room); });
+    } else {
+      Bytes room;
+      for (std::size_t i = 0; i < parts_.size(); ++i) {
+        if (room.size() < n_piece_bytes(parts_[i])) room.resize(n_piece_bytes(parts_[i]));
+        scan(i, room.data());
+      }
+    }
+    std::uint64_t end = 0;
+    for (std::size_t i = 0; i < parts_.size(); ++i) {  // the first error is the one to tell
+      if (i > 0) require_apart(parts_[i].first, end);
+      if (parts_[i].error) std::rethrow_exception(parts_[i].error);
+      end = parts_[i].end;
+    }
+  }
+
+ private:
+  // Records that are gone through by one thread.
+  struct Part {
+    std::size_t first = 0, last = 0;  // in order_, the last exclusive
+    std::uint64_t end = 0;            // of the last one's data
+    std::exception_ptr error{};
   };
-  if (!std::is_sorted(order.begin(), order.end(), is_before)) std::sort(order.begin(), order.end(), is_before);
+
+  ZipRecord& record(std::size_t i) const { return records_[order_[i]]; }
+
+  // Those that stand close together, or whose contents are wanted, so that they are read at once.
+  void cut() {
+    const bool all_wanted = source_.scan && source_.scan->check_contents;
+    for (std::size_t i = 0; i < order_.size(); ++i) {
+      const std::uint64_t offset = record(i).header_offset;
+      const bool is_next = !parts_.empty() && (all_wanted || offset - record(i - 1).header_offset <= kDenseBytes) &&
+                           offset - record(parts_.back().first).header_offset < ScanSource::kRoomBytes / 2;
+      if (!is_next) parts_.push_back({i, i});
+      parts_.back().last = i + 1;
+    }
+  }
+
+  void scan(std::size_t index, unsigned char* room) noexcept {
+    Part& part = parts_[index];
+    try {
+      if (index + kPartsAhead < parts_.size()) prefetch(index + kPartsAhead);
+      const std::uint64_t begin = std::min(record(part.first).header_offset, directory_offset_);
+      const std::size_t n_bytes = n_piece_bytes(part);
+      const auto& read_at = source_.scan ? source_.scan->read_at : source_.read_at;
+      if (n_bytes > 0) read_at(begin, room, n_bytes);
+      const ByteSource piece = piece_source(source_, begin, n_bytes, room);
+      Bytes buffer;
+      for (std::size_t i = part.first; i < part.last; ++i) {
+        if (i > part.first) require_apart(i, part.end);
+        part.end = check_local_header(piece, directory_offset_, record(i), buffer);
+        if (source_.scan && source_.scan->check_contents) check_content(record(i), begin, n_bytes, room);
+      }
+    } catch (...) {
+      part.error = std::current_exception();
+    }
+  }
+
+  void prefetch(std::size_t index) const {
+    const std::uint64_t begin = std::min(record(parts_[index].first).header_offset, directory_offset_);
+    if (source_.prefetch) source_.prefetch(begin, n_piece_bytes(parts_[index]));
+  }
+
+  // What is read of a part at once: up to the last header, or to its end if contents are wanted and not too large.
+  std::size_t n_piece_bytes(const Part& part) const {
+    const auto clamped = [this](std::uint64_t offset) { return std::min(offset, directory_offset_); };
+    const std::uint64_t begin = clamped(record(part.first).header_offset);
+    const std::uint64_t next = part.last < order_.size() ? record(part.last).header_offset : directory_offset_;
+    const std::uint64_t n_bytes = clamped(next) - begin;
+    const bool all_wanted = source_.scan && source_.scan->check_contents;
+    if (all_wanted && n_bytes <= ScanSource::kRoomBytes) return n_bytes;
+    return std::min(n_bytes, clamped(record(part.last - 1).header_offset) - begin + kHeadBytes);
+  }
+
+  void check_content(ZipRecord& record, std::uint64_t begin, std::size_t n_bytes, const unsigned char* piece) const {
+    const bool is_there =
+        record.method == ZipMethod::stored && record.crc != 0 && fits(record.data_offset - begin, record.size, n_bytes);
+    if (!is_there) return;
+    const std::uint32_t found = crc32(0, piece + (record.data_offset - begin), record.size);
+    check_crc(source_, record.name, record.data_offset, record.size, record.crc, found);
+    record.is_checked = true;
+  }
+
+  void require_apart(std::size_t i, std::uint64_t end_before) const {
+    if (record(i).header_offset >= end_before) return;
+    throw_corrupt(
+        source_, "record " + quote_name(record(i).name), record(i).header_offset,
+        "overlaps record " + quote_name(record(i - 1).name) + ", which ends at byte " + std::to_string(end_before));
+  }
+
+  // A page, which has room for any header of torch's.
+  static constexpr std::uint64_t kHeadBytes = 4096;
+  // Between headers, so much is read and thrown away rather than asking the kernel once more.
+  static constexpr std::uint64_t kDenseBytes = 2 * kHeadBytes;
+
+  // So many are fetched ahead: one after the other, each would wait for the disk, 0.1 ms or more.
+  static constexpr std::size_t kPartsAhead = 64;
+
+  const ByteSource& source_;
+  const std::uint64_t directory_offset_;
+  std::vector<ZipRecord>& records_;
+  std::vector<std::uint32_t> order_;  // indices of records by their offsets
+  std::vector<Part> parts_;
+};
+
+void check_local_headers(const ByteSource& source, std::uint64_t directory_offset, std::vector<ZipRecord>& records) {
   if (records.empty() && directory_offset != 0) {
     throw_corrupt(source, "directory", directory_offset, found_expected("bytes before it", directory_offset, "0"));
   }
-  std::uint64_t end = 0;
-  Bytes buffer;
-  const ZipRecord* previous = nullptr;
-  std::size_t n_prefetched = 0;
-  for (std::size_t position = 0; position < order.size(); ++position) {
-    for (; n_prefetched < std::min(order.size(), position + kHeadersAhead); ++n_prefetched) {
-      const ZipRecord* before = n_prefetched == 0 ? nullptr : &records[order[n_prefetched - 1]];
-      prefetch_header(source, records[order[n_prefetched]], before);
-    }
-    ZipRecord& record = records[order[position]];
-    if (previous == nullptr && record.header_offset != 0) {
-      throw_corrupt(source, "record " + quote_name(record.name), record.header_offset,
-                    found_expected("bytes before the first record", record.header_offset, "0"));
-    }
-    if (previous != nullptr && record.header_offset < end) {
-      throw_corrupt(source, "record " + quote_name(record.name), record.header_offset,
-                    "overlaps record " + quote_name(previous->name) + ", which ends at byte " + std::to_string(end));
-    }
-    end = check_local_header(source, directory_offset, record, buffer);
-    previous = &record;
+  const auto first = std::min_element(records.begin(), records.end(), [](const ZipRecord& a, const ZipRecord& b) {
+    return a.header_offset < b.header_offset;
+  });
+  if (first != records.end() && first->header_offset != 0) {
+    throw_corrupt(source, "record " + quote_name(first->name), first->header_offset,
+                  found_expected("bytes before the first record", first->header_offset, "0"));
   }
+  RecordScan(source, directory_offset, records).run();
 }
 
 }  // namespace

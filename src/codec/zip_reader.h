@@ -38,6 +38,7 @@ struct ZipRecord {
   std::uint64_t header_offset = 0;    // where its local header begins
   std::uint32_t crc = 0;              // of the decompressed bytes; 0 may mean "not computed", see ZipReader::verify
   ZipMethod method = ZipMethod::stored;
+  bool is_checked = false;  // the content was held against the CRC when the file was opened: ScanSource::check_contents
 };
 
 // What read_zip_directory (zip_directory.h) gives.
@@ -48,8 +49,8 @@ struct ZipDirectory {
 
 class ZipReader {
  public:
-  // Reads and checks the whole structure: every header, no content. Reads the end of the file, the directory in one
-  // piece, and about a hundred bytes per record.
+  // Reads and checks the whole structure: every header, and contents if ScanSource says so. Reads the end of the file,
+  // the directory in one piece, and the head of each record, with all that stands between those of small ones.
   explicit ZipReader(ByteSource source);
   ZipReader(const ZipReader&) = delete;
   ZipReader& operator=(const ZipReader&) = delete;

@@ -52,6 +52,12 @@ void IoEngine::read(const RandomAccessFile& file, const ReadPlan& plan) {
   impl_->run(PlanReader(file, plan));
 }
 
+void IoEngine::run(std::size_t n_parts, const Part& part) {
+  static_assert(kRoomBytes <= kPartBytes);
+  const std::scoped_lock lock(impl_->mutex);
+  impl_->runner.run(n_parts, [&](std::size_t index, PartBuffer& buffer) { part(index, buffer.data()); });
+}
+
 void IoEngine::release() {
   const std::scoped_lock lock(impl_->mutex);
   impl_->runner.release();

@@ -106,6 +106,11 @@ class IoEngine {
   // IoError where a range is outside the file. All of it is read or, on an error, what ReadCheck says.
   void read(const RandomAccessFile& file, const ReadPlan& plan);
 
+  // Calls part(0), ..., part(n_parts - 1) from its threads, each with kRoomBytes of memory.
+  using Part = std::function<void(std::size_t index, unsigned char* room)>;
+  static constexpr std::size_t kRoomBytes = std::size_t{1} << 20;
+  void run(std::size_t n_parts, const Part& part);
+
   // Ends the threads and frees the memory; the next call makes them anew.
   void release();
 

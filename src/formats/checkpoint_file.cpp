@@ -74,6 +74,17 @@ ByteSource source_of(const RandomAccessFile& file, const std::string& path) {
           [&file](std::uint64_t offset, std::size_t n_bytes) { file.prefetch(offset, n_bytes); }};
 }
 
+ByteSource source_of(const RandomAccessFile& file, const std::string& path, IoEngine& engine, bool check_contents) {
+  static_assert(ScanSource::kRoomBytes == IoEngine::kRoomBytes);
+  ByteSource source = source_of(file, path);
+  const auto read_at = [&file](std::uint64_t offset, void* destination, std::size_t n_bytes) {
+    file.read_at(offset, destination, n_bytes);
+  };
+  const auto run = [&engine](std::size_t n_parts, const IoEngine::Part& part) { engine.run(n_parts, part); };
+  source.scan = std::make_shared<ScanSource>(ScanSource{read_at, run, check_contents});
+  return source;
+}
+
 void commit(WritableFile& file) {
   signal_written();
   file.commit();

@@ -10,6 +10,7 @@
 #include "ckptio/checkpoint_io.h"
 #include "ckptio/storage/storage_backend.h"
 #include "codec/byte_source.h"
+#include "engine/io_engine.h"
 
 namespace ckptio::detail {
 
@@ -19,6 +20,9 @@ std::unique_ptr<RandomAccessFile> open_checkpoint_file(const StorageBackend& sto
 // `file` as the codec reads it, which must outlive the source. Small ranges that follow one another are read from the
 // file in one piece. One thread at a time.
 ByteSource source_of(const RandomAccessFile& file, const std::string& path);
+
+// The same; what is gone through is read by the engine's threads. `check_contents`: see ScanSource.
+ByteSource source_of(const RandomAccessFile& file, const std::string& path, IoEngine& engine, bool check_contents);
 
 // Commits what was written, after telling whoever times the save that only this is left.
 void commit(WritableFile& file);

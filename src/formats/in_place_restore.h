@@ -5,15 +5,20 @@
 // byte is checked against its CRC-32 with a few MB of memory, and only then are contents read a second time, each into
 // the tensor that it is for. Not transactional, what is read whole into one tensor is checked as it is read there, and
 // only the rest before. What cannot be mapped (deflated, of another byte order, a storage that has no mapping) is read
-// and checked at the start.
-// Threads: one at a time. Errors: CorruptError, IoError. Requires: what `reader` reads from outlives it.
+// and checked at the start. A dict of nothing but tensors, which State may take as it stands in the file
+// (file_table.h), needs none of that but the checks. Threads: one at a time. Errors: CorruptError, IoError. Requires:
+// what `reader` reads from outlives it.
 #pragma once
 
 #include <cstddef>
+#include <map>
 #include <memory>
+#include <optional>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "formats/file_table.h"
 #include "formats/opaque_context.h"
 #include "formats/storage_reader.h"
 #include "hash/hash_table.h"
@@ -23,11 +28,18 @@ namespace ckptio::detail {
 
 class InPlaceRestore final : public TensorCopier {
  public:
-  // `mapped`: what the file's map() gave. `options`: map_location is for what own() gives.
-  InPlaceRestore(const StorageReader& reader, const std::shared_ptr<void>& mapped, const LoadOptions& options);
+  // `infos`: what the graph says of the archive's storages; it outlives this. `mapped`: what the file's map() gave.
+  // `options`: map_location is for what own() gives.
+  InPlaceRestore(const StorageReader& reader, const std::vector<StorageInfo>& infos,
+                 const std::shared_ptr<void>& mapped, const LoadOptions& options);
+  ~InPlaceRestore() override;
 
-  // One for each of the archive's.
-  const std::vector<c10::Storage>& storages() const { return storages_; }
+  // The dict `object` stands for the entry `name` of the checkpoint. Requires: FileTable::is_table(object).
+  void add_table(const std::string& name, const Object& object);
+
+  // One for each of the archive's; null where they are not `wanted`.
+  const std::vector<c10::Storage>& make_storages(const std::vector<bool>& wanted);
+  const std::vector<c10::Storage>& make_storages();
   // Gives memory of their own to the storages that are left in `context`, which has been released of what it does not
   // need. True if there were any: Values made of it before must be made again.
   bool own_storages_of(OpaqueContext& context);
@@ -38,6 +50,7 @@ class InPlaceRestore final : public TensorCopier {
   // What `value` does not hold is not checked. Requires: all that will be copied or owned is in it.
   void restrict_to(const Value& value);
 
+  TensorTable* table(const std::string& name) override;
   void check(const std::vector<LoadPlan::TensorCopy>& copies) override;
   void copy() override;
   Dict own(const Dict& state) override;
@@ -50,6 +63,22 @@ class InPlaceRestore final : public TensorCopier {
     c10::Storage storage, by;
   };
 
+  // A copy of the plan. Its source is a tensor over a storage of the file or, if that is undefined, what a table gave.
+  struct Copy {
+    const LoadPlan::TensorCopy* planned = nullptr;
+    const TakenTensor* taken = nullptr;
+  };
+  struct Extent;  // the bytes between a target's first and last element
+  struct Direct;  // a copy that is read where it belongs
+
+  static Extent extent_of(const Copy& copy);
+  static std::vector<Extent> extents_of(const std::vector<Copy>& copies);
+  static std::vector<Copy> last_of_each(const std::vector<Copy>& copies);
+  std::vector<Copy> sources_of(const std::vector<LoadPlan::TensorCopy>& copies) const;
+  void make_storage(std::size_t index);
+  at::Tensor make_source(const Copy& copy);
+  // All that is read later, or what restrict_to() says.
+  std::vector<std::size_t> storages_to_check() const;
   Value own(const Value& value);
   c10::Storage own(const c10::Storage& storage);
   // The index of a storage of the file.
@@ -57,7 +86,7 @@ class InPlaceRestore final : public TensorCopier {
   // The same of a tensor's, if it is mapped.
   std::optional<std::size_t> storage_of(const at::Tensor& tensor) const;
   // Where the tensor's elements stand, if they can be read into `target` as they are.
-  std::optional<StorageRange> range_for(const at::Tensor& target, const at::Tensor& source) const;
+  std::optional<StorageRange> range_for(const Copy& copy) const;
   std::vector<StorageRange> take_ranges();
   bool is_whole(const StorageRange& range) const;
   void use_own(OpaqueContext& context);
@@ -70,12 +99,15 @@ class InPlaceRestore final : public TensorCopier {
   // Then it is checked when it is used; null: as it is given.
   const std::shared_ptr<const UncheckedFile> unchecked_;
   MapLocation map_location_;
-  std::vector<std::string> locations_;               // where the storages were saved from
-  std::vector<std::size_t> to_check_;                // all that is mapped and needed
-  std::vector<const LoadPlan::TensorCopy*> direct_;  // read where they belong
-  std::vector<const LoadPlan::TensorCopy*> others_;
-  std::vector<c10::Storage> storages_;
-  std::vector<bool> is_mapped_;                     // the others were read
+  const std::vector<StorageInfo>& infos_;
+  const c10::intrusive_ptr<Mapping> mapping_;
+  std::map<std::string, FileTable> tables_;
+  std::vector<TakenTensor> taken_;                         // by the tables, in the order of their copies
+  std::optional<std::vector<std::size_t>> restricted_to_;  // what is checked; nullopt: all
+  std::vector<Direct> direct_;
+  std::vector<Copy> others_;
+  std::vector<c10::Storage> storages_;              // those that were asked for
+  std::vector<bool> is_mapped_, is_read_;           // of these
   std::vector<const c10::StorageImpl*> addresses_;  // of the storages as they were made
   HashTable<std::uint32_t> by_storage_;             // indices of addresses_
   std::unordered_map<std::size_t, Replaced> replaced_;

@@ -130,7 +130,7 @@ at::Tensor make(const ObjectTensor& from, const std::vector<c10::Storage>& stora
   }
 }
 
-std::vector<std::int64_t> to_vector(c10::IntArrayRef numbers) { return numbers.vec(); }
+Dims to_dims(c10::IntArrayRef numbers) { return {numbers.data(), numbers.size()}; }
 
 bool is_column_compressed(c10::Layout layout) { return layout == c10::kSparseCsc || layout == c10::kSparseBsc; }
 
@@ -153,8 +153,8 @@ using StorageFunction = std::function<std::uint32_t(const c10::Storage& storage,
 
 // No operator of LibTorch is called: thousands of tensors would spend their time in its dispatcher.
 void describe_view(const at::Tensor& tensor, ObjectTensor& to, const StorageFunction& storage_of) {
-  to.sizes = to_vector(tensor.sizes());
-  to.strides = to_vector(tensor.strides());
+  to.sizes = to_dims(tensor.sizes());
+  to.strides = to_dims(tensor.strides());
   if (tensor.is_meta()) {
     to.form = Form::meta;
     return;
@@ -189,14 +189,14 @@ void describe_tensor(const at::Tensor& given, ObjectTensor& to, const StorageFun
   to.layout = *layout;
   if (*layout == LayoutKind::sparse_coo) {
     to.form = Form::sparse_coo;
-    to.sizes = to_vector(tensor.sizes());
+    to.sizes = to_dims(tensor.sizes());
     to.is_coalesced = tensor.is_coalesced();
     to.parts = {part(tensor._indices()), part(tensor._values())};
     return;
   }
   if (*layout != LayoutKind::strided) {
     to.form = Form::sparse_compressed;
-    to.sizes = to_vector(tensor.sizes());
+    to.sizes = to_dims(tensor.sizes());
     const bool columns = is_column_compressed(tensor.layout());
     to.parts = {part(columns ? tensor.ccol_indices() : tensor.crow_indices()),
                 part(columns ? tensor.row_indices() : tensor.col_indices()), part(tensor.values())};

@@ -73,6 +73,11 @@ class Converter {
  public:
   explicit Converter(const std::shared_ptr<const OpaqueContext>& context) : context_(context), lock_(context->mutex) {}
 
+  void leave_out(const Object& dict, const std::vector<bool>& items) {
+    partial_ = &dict;
+    left_out_ = &items;
+  }
+
   Value convert_opened(const Object& object) {
     return is_composite(object) && !object.is<ObjectOpaque>() ? convert_container(object) : convert(object);
   }
@@ -162,7 +167,9 @@ class Converter {
     Dict dict;
     dict.set_type(source.type);
     if (!source.items.empty()) ValueAccess::reserve(dict, source.items.size());
-    for (const auto& [key, item] : source.items) {
+    for (std::size_t i = 0; i < source.items.size(); ++i) {
+      const auto& [key, item] = source.items[i];
+      if (&object == partial_ && (*left_out_)[i]) continue;
       Value* slot = insert(dict, *key);
       if (slot == nullptr) return opaque(object);
       path_.push_back({key, 0});
@@ -262,6 +269,8 @@ class Converter {
 
   const std::shared_ptr<const OpaqueContext>& context_;
   const std::lock_guard<std::mutex> lock_;
+  const Object* partial_ = nullptr;
+  const std::vector<bool>* left_out_ = nullptr;
   std::vector<Step> path_;
   std::unordered_set<const Object*> seen_texts_;
   std::size_t n_values_ = 0;
@@ -333,6 +342,7 @@ void release_unneeded(OpaqueContext& context, const Value& value) {
   for (std::size_t i = 0; i < context.storages.size(); ++i) {
     if (!marker.needs_storage(i)) context.storages[i] = c10::Storage();
   }
+  if (!context.has_opaque) return context.tensors.clear();
   context.tensors.keep_if([&marker](const Object* object) { return marker.needs(object); });
 }
 
@@ -352,6 +362,38 @@ Value object_to_value(const std::shared_ptr<const OpaqueContext>& context, const
 
 Value opened_to_value(const std::shared_ptr<const OpaqueContext>& context, const Object& object) {
   return Converter(context).convert_opened(object);
+}
+
+Value opened_to_value(const std::shared_ptr<const OpaqueContext>& context, const Object& object,
+                      const std::vector<bool>& left_out) {
+  Converter converter(context);
+  converter.leave_out(object, left_out);
+  return converter.convert_opened(object);
+}
+
+std::vector<bool> storages_of(const ObjectGraph& graph, const Object& object, const std::vector<bool>& left_out) {
+  std::vector<bool> storages(graph.storages.size()), seen(graph.objects.size());
+  seen[object.number] = true;
+  std::vector<const Object*> to_do;
+  const auto add_children = [&](const Object& parent, const auto& is_wanted) {
+    for (std::size_t i = 0; i < n_children(parent); ++i) {
+      const Object* inner = child(parent, i);
+      if (inner == nullptr || !is_wanted(i) || seen[inner->number]) continue;
+      seen[inner->number] = true;
+      to_do.push_back(inner);
+    }
+  };
+  // A dict's children are keys and values in turn, then its attributes.
+  add_children(object, [&](std::size_t i) { return i / 2 >= left_out.size() || !left_out[i / 2]; });
+  while (!to_do.empty()) {
+    const Object& next = *to_do.back();
+    to_do.pop_back();
+    if (const auto* storage = next.get<ObjectStorage>()) storages.at(storage->storage) = true;
+    const auto* tensor = next.get<ObjectTensor>();
+    if (tensor != nullptr && tensor->storage != ObjectTensor::kNoStorage) storages.at(tensor->storage) = true;
+    add_children(next, [](std::size_t) { return true; });
+  }
+  return storages;
 }
 
 }  // namespace ckptio::detail

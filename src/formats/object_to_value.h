@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "ckptio/value.h"
 #include "formats/opaque_context.h"
@@ -28,6 +29,13 @@ Value object_to_value(const std::shared_ptr<const OpaqueContext>& context, const
 // The same, but a list, tuple, dict or set that holds itself becomes a Value nevertheless, in which it is an Opaque:
 // for the outermost container of a file, and for the fields of an object that refer to it.
 Value opened_to_value(const std::shared_ptr<const OpaqueContext>& context, const Object& object);
+
+// The same without those items of `object`, a dict, that are marked.
+Value opened_to_value(const std::shared_ptr<const OpaqueContext>& context, const Object& object,
+                      const std::vector<bool>& left_out);
+
+// Which storages that takes.
+std::vector<bool> storages_of(const ObjectGraph& graph, const Object& object, const std::vector<bool>& left_out);
 
 // Lets go of the storages and tensors that no Opaque in `value` needs, so that an Opaque of a few bytes does not keep a
 // model in memory. Requires: `value` is all that was made of the context, and no one else reads it yet.

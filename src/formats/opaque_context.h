@@ -14,40 +14,31 @@
 #include <vector>
 
 #include "codec/object.h"
-#include "hash/hash_table.h"
 
 namespace ckptio::detail {
 
-// The tensors that were made of objects: one object is one tensor, however often it is met.
+// The tensors that were made of a graph's objects: one object is one tensor, however often it is met.
 class MadeTensors {
  public:
   const at::Tensor* find(const Object* object) const {
-    const std::uint32_t* index =
-        by_object_.find(hash(object), [&](std::uint32_t other) { return all_[other].first == object; });
-    return index == nullptr ? nullptr : &all_[*index].second;
+    const bool is_there = object->number < made_.size() && made_[object->number].first != nullptr;
+    return is_there ? &made_[object->number].second : nullptr;
   }
   // Requires: there is none.
   void add(const Object* object, at::Tensor tensor) {
-    by_object_.find_or_add(hash(object), static_cast<std::uint32_t>(all_.size()), [](std::uint32_t) { return false; });
-    all_.emplace_back(object, std::move(tensor));
+    if (object->number >= made_.size()) made_.resize(object->number + 1);
+    made_[object->number] = {object, std::move(tensor)};
   }
   template <class IsWanted>
   void keep_if(IsWanted is_wanted) {
-    const auto all = std::exchange(all_, {});
-    by_object_.clear();
-    for (const auto& [object, tensor] : all) {
-      if (is_wanted(object)) add(object, tensor);
+    for (auto& made : made_) {
+      if (made.first != nullptr && !is_wanted(made.first)) made = {};
     }
   }
-  void clear() {
-    keep_if([](const Object*) { return false; });
-  }
+  void clear() noexcept { made_.clear(); }
 
  private:
-  static std::uint64_t hash(const Object* object) { return hash_of(reinterpret_cast<std::uintptr_t>(object)); }
-
-  std::vector<std::pair<const Object*, at::Tensor>> all_;
-  HashTable<std::uint32_t> by_object_;  // indices
+  std::vector<std::pair<const Object*, at::Tensor>> made_;  // by the objects' numbers
 };
 
 struct OpaqueContext {

@@ -9,6 +9,10 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "codec/archive.h"
 #include "codec/checksum.h"
@@ -16,6 +20,7 @@
 #include "codec/refuse_opaque.h"
 #include "engine/io_engine.h"
 #include "formats/checkpoint_file.h"
+#include "formats/file_table.h"
 #include "formats/in_place_restore.h"
 #include "formats/object_to_value.h"
 #include "formats/plain_pickle.h"
@@ -103,8 +108,11 @@ bool is_serialization_id(const std::string& text) {
          std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
-detail::Archive open_archive(const RandomAccessFile& file, const std::string& path, const LoadOptions& options) {
-  detail::Archive archive = detail::Archive::open(detail::source_of(file, path));
+detail::Archive open_archive(const RandomAccessFile& file, IoEngine& engine, const std::string& path,
+                             const LoadOptions& options) {
+  // All is checked before anything is changed: then as soon as it is seen.
+  const bool check_first = options.state != nullptr && options.transactional && options.verify && !options.filter;
+  detail::Archive archive = detail::Archive::open(detail::source_of(file, path, engine, check_first));
   if (archive.format() == detail::ArchiveFormat::safetensors) {
     throw UnsupportedError("'" + path + "': " + detail::describe(archive.format()) +
                            ": SafetensorsCheckpointIO reads it");
@@ -152,7 +160,7 @@ using ToValue = Value (*)(const std::shared_ptr<const detail::OpaqueContext>&, c
 // The whole file as a Value.
 Value load_all(const RandomAccessFile& file, IoEngine& engine, const std::string& path, const LoadOptions& options,
                ToValue to_value) {
-  detail::Archive archive = open_archive(file, path, options);
+  detail::Archive archive = open_archive(file, engine, path, options);
   std::vector<c10::Storage> storages = detail::StorageReader(archive, file, engine, options.verify).read_all(options);
   const auto context = detail::make_opaque_context(path, archive.take_graph(), std::move(storages));
   Value value = to_value(context, *context->graph.root);
@@ -160,12 +168,47 @@ Value load_all(const RandomAccessFile& file, IoEngine& engine, const std::string
   return value;
 }
 
+// What options.state leaves of a file whose tables it takes as they stand there. ValuesNeeded, and nothing was changed,
+// where it does not.
+Value load_tables(detail::InPlaceRestore restore, const std::shared_ptr<detail::OpaqueContext>& context,
+                  const LoadOptions& options, const detail::FileTables& tables) {
+  const detail::Object& root = *context->graph.root;
+  const std::vector<bool> left_out = detail::items_of(tables, root);
+  for (const auto& [name, object] : tables) restore.add_table(name, *object);
+  context->tensors.clear();
+  context->storages = restore.make_storages(detail::storages_of(context->graph, root, left_out));
+  const auto make_value = [&] {
+    Value value = detail::opened_to_value(context, root, left_out);
+    detail::release_unneeded(*context, value);
+    return value;
+  };
+  Value value = make_value();
+  if (restore.own_storages_of(*context)) value = make_value();
+  value = detail::load_through(restore, *options.state, value.as<Dict>(), options.convert_dtypes);
+  return restore.own_rest(value);
+}
+
 // What options.filter and options.state leave of it. Contents are read once it is known which, and where they go.
 Value load_part(const RandomAccessFile& file, IoEngine& engine, const std::string& path, const LoadOptions& options,
                 ToValue to_value) {
-  detail::Archive archive = open_archive(file, path, options);
-  detail::InPlaceRestore restore(detail::StorageReader(archive, file, engine, options.verify), file.map(), options);
-  const auto context = detail::make_opaque_context(path, archive.take_graph(), restore.storages());
+  detail::Archive archive = open_archive(file, engine, path, options);
+  const detail::StorageReader reader(archive, file, engine, options.verify);
+  const auto context = detail::make_opaque_context(path, archive.take_graph(), {});
+  const std::shared_ptr<void> mapped = file.map();
+  detail::FileTables tables;
+  if (options.state != nullptr && !options.filter) {
+    tables = detail::find_tables(*context->graph.root, options.state->keys(), archive.storages());
+  }
+  while (!tables.empty()) {
+    try {
+      return load_tables({reader, context->graph.storages, mapped, options}, context, options, tables);
+    } catch (const detail::ValuesNeeded& needed) {
+      tables.erase(needed.name);
+    }
+  }
+  detail::InPlaceRestore restore(reader, context->graph.storages, mapped, options);
+  context->tensors.clear();
+  context->storages = restore.make_storages();
   const auto filter = options.filter ? detail::asking_once(options.filter) : nullptr;
   const auto make_value = [&] {
     Value value = to_value(context, *context->graph.root);

@@ -127,8 +127,9 @@ void write(Draft draft, StorageBackend& storage, detail::IoEngine& engine, const
   std::vector<detail::SafetensorsTensor> described;
   described.reserve(draft.tensors.size());
   for (NamedTensor& tensor : draft.tensors) {
-    described.push_back(
-        {std::move(tensor.name), static_cast<detail::DType>(tensor.tensor.scalar_type()), tensor.tensor.sizes().vec()});
+    const c10::IntArrayRef sizes = tensor.tensor.sizes();
+    const auto dtype = static_cast<detail::DType>(tensor.tensor.scalar_type());
+    described.push_back({std::move(tensor.name), dtype, {sizes.data(), sizes.size()}});
   }
   const auto layout = naming(path, [&] { return detail::lay_out_safetensors(described, draft.metadata); });
   detail::WritePlan plan;
@@ -196,7 +197,7 @@ class FileTensors {
   }
 
   static at::Tensor make(const c10::Storage& storage, c10::ScalarType dtype, std::int64_t offset,
-                         const std::vector<std::int64_t>& sizes, const std::vector<std::int64_t>& strides) {
+                         c10::IntArrayRef sizes, c10::IntArrayRef strides) {
     return detail::make_view(storage, dtype, offset, sizes, strides);
   }
 
@@ -304,8 +305,8 @@ std::optional<Checkpoint> SafetensorsCheckpointIO::load_checkpoint(const std::st
     const Archive archive = open_archive(*file, path);
     const detail::StorageReader reader(archive, *file, *engine_, options.verify);
     if (options.state == nullptr && !options.filter) return make_checkpoint(archive, reader.read_all(options), path);
-    detail::InPlaceRestore restore(reader, file->map(), options);
-    Value checkpoint = make_checkpoint(archive, restore.storages(), path);
+    detail::InPlaceRestore restore(reader, archive.graph().storages, file->map(), options);
+    Value checkpoint = make_checkpoint(archive, restore.make_storages(), path);
     if (options.filter) detail::filter_tensors(checkpoint, options.filter);
     if (options.state != nullptr) {
       checkpoint = detail::load_through(restore, *options.state, checkpoint.as<Dict>(), options.convert_dtypes);

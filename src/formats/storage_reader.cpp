@@ -59,11 +59,14 @@ c10::intrusive_ptr<Mapping> make_mapping(std::shared_ptr<void> mapped) {
   return mapped ? c10::make_intrusive<Mapping>(std::move(mapped)) : c10::intrusive_ptr<Mapping>();
 }
 
-std::optional<c10::Storage> StorageReader::map(std::size_t index, const c10::intrusive_ptr<Mapping>& mapping,
+bool StorageReader::is_plain(std::size_t index) const { return detail::is_plain(archive_.storages()[index]); }
+
+std::optional<c10::Storage> StorageReader::map(std::size_t index, const StorageInfo& info,
+                                               const c10::intrusive_ptr<Mapping>& mapping,
                                                const std::shared_ptr<const UncheckedFile>& unchecked) const {
   const StorageRecord& record = archive_.storages()[index];
-  const bool can_map = mapping && is_plain(record) && record.n_bytes > 0 &&
-                       record.data_offset % alignment_of(archive_.graph().storages[index]) == 0;
+  const bool can_map =
+      mapping && detail::is_plain(record) && record.n_bytes > 0 && record.data_offset % alignment_of(info) == 0;
   if (!can_map) return std::nullopt;
   if (unchecked && record.crc) {
     return detail::make_storage({mapping->mapped, unchecked, std::string(archive_.storage_name(index)),
@@ -89,7 +92,7 @@ c10::Storage StorageReader::read(std::size_t index) const {
   StorageMaker alone;
   c10::Storage storage = make_storage(archive_, index, alone);
   if (record.n_bytes == 0) return storage;
-  if (is_plain(record)) {
+  if (is_plain(index)) {
     run({{index, 0, record.n_bytes, storage.mutable_data()}}, verify_);
   } else {
     archive_.read_storage(index, storage.mutable_data());
@@ -109,10 +112,10 @@ std::vector<c10::Storage> StorageReader::read_all(const LoadOptions& options) co
     const auto device = options.map_location.device_for(location);
     if (device && device->is_meta()) {
       storages[i] = make_meta_storage(records[i]);
-    } else if (auto storage = map(i, mapping, unchecked)) {
+    } else if (auto storage = map(i, archive_.graph().storages[i], mapping, unchecked)) {
       storages[i] = *std::move(storage);
       are_mapped.push_back(i);
-    } else if (device && device->is_cpu() && is_plain(records[i])) {
+    } else if (device && device->is_cpu() && is_plain(i)) {
       to_read.push_back(i);
     } else {  // one by one, so that the CPU holds one of them alone
       storages[i] = options.map_location.map(read(i), location);

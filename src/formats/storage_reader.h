@@ -57,15 +57,19 @@ class StorageReader {
   // Also the errors of MapLocation::map.
   std::vector<c10::Storage> read_all(const LoadOptions& options) const;
 
+  // Whether its bytes stand in the file as they will in memory.
+  bool is_plain(std::size_t index) const;
+
   // One as it stands in `mapping`, which may be null; nullopt where that cannot be. With `unchecked` it is checked when
-  // it is used, else by whoever asked.
-  std::optional<c10::Storage> map(std::size_t index, const c10::intrusive_ptr<Mapping>& mapping,
+  // it is used, else by whoever asked. `info`: what the graph says of it.
+  std::optional<c10::Storage> map(std::size_t index, const StorageInfo& info,
+                                  const c10::intrusive_ptr<Mapping>& mapping,
                                   const std::shared_ptr<const UncheckedFile>& unchecked = nullptr) const;
 
   // For map(), where options ask for mapped storages that are checked on use; else null.
   std::shared_ptr<const UncheckedFile> map_unchecked(const LoadOptions& options) const;
 
-  // Compares the contents of these with their CRCs; needs a few MB of memory. Requires, as below: map() gave them.
+  // Compares the contents of these with their CRCs; needs a few MB of memory. Requires, as below: they are plain.
   void check(const std::vector<std::size_t>& indices) const;
 
   // Reads ranges that do not overlap where they go. Checked are those that are whole storages.

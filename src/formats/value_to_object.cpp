@@ -232,7 +232,7 @@ void ObjectBuilder::copy_tensor(const OpaqueContext& from, const ObjectTensor& t
   copied.attributes = place_for(from, tensor.attributes);
   copied.backward_hooks = place_for(from, tensor.backward_hooks);
   has_quantized_ = has_quantized_ || tensor.form == ObjectTensor::Form::quantized;
-  to.held = std::make_unique<ObjectTensor>(std::move(copied));
+  graph_.put(to, std::move(copied));
 }
 
 void ObjectBuilder::finish() const {

@@ -12,6 +12,9 @@
 #include "hash/hash_table.h"
 #include "state/convert_dtypes.h"
 #include "state/describe.h"
+#include "state/module_members.h"
+#include "state/prefetch.h"
+#include "state/tensor_copier.h"
 
 namespace ckptio {
 namespace {
@@ -22,13 +25,14 @@ using Named = std::pair<std::string, at::Tensor>;
 
 // LibTorch's own recursion orders tensors differently and drops a shared module's second name.
 void collect(const torch::nn::Module& module, const std::string& prefix, std::vector<Named>& tensors) {
-  const auto take = [&](torch::OrderedDict<std::string, at::Tensor> named) {
-    for (auto& item : named) {
-      if (item.value().defined()) tensors.emplace_back(prefix + item.key(), std::move(item.value()));
+  for (const detail::ModuleTensors* named : {&detail::parameters_of(module), &detail::buffers_of(module)}) {
+    const auto& items = named->items();
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      detail::prefetch_ahead(
+          i, items.size(), [&](std::size_t at) -> auto& { return items[at].value(); });
+      if (items[i].value().defined()) tensors.emplace_back(prefix + items[i].key(), items[i].value());
     }
-  };
-  take(module.named_parameters(/*recurse=*/false));
-  take(module.named_buffers(/*recurse=*/false));
+  }
   for (const auto& child : module.named_children()) collect(*child.value(), prefix + child.key() + ".", tensors);
 }
 
@@ -94,7 +98,11 @@ void detail::plan_load(torch::nn::Module& module, const Dict& state, const std::
     return text != nullptr && *text == name ? &(next++)->second : state.find(name);
   };
   const auto hash_of_place = [](const Value* value) { return hash_of(reinterpret_cast<std::uintptr_t>(value)); };
-  for (auto& [name, target] : collect(module)) {
+  std::vector<Named> tensors = collect(module);
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    prefetch_ahead(
+        i, tensors.size(), [&](std::size_t at) -> auto& { return tensors[at].second; });
+    auto& [name, target] = tensors[i];
     const Value* value = find(name);
     const auto is_it = [value](const Value* other) { return other == value; };
     if (value != nullptr) known.find_or_add(hash_of_place(value), value, is_it);
@@ -116,6 +124,24 @@ void detail::plan_load(torch::nn::Module& module, const Dict& state, const std::
   }
   if (!plan.mismatches.empty()) return;
   plan.copies.insert(plan.copies.end(), std::make_move_iterator(copies.begin()), std::make_move_iterator(copies.end()));
+}
+
+bool detail::plan_load(torch::nn::Module& module, TensorTable& table, LoadPlan& plan) {
+  std::vector<Named> tensors = collect(module);
+  if (tensors.size() != table.size()) return false;
+  std::vector<bool> is_taken(table.size());  // a parameter and a buffer may have one name
+  plan.copies.reserve(plan.copies.size() + tensors.size());
+  std::size_t expected = 0;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    prefetch_ahead(i, tensors.size(), [&](std::size_t at) -> const at::Tensor& { return tensors[at].second; });
+    auto& [name, target] = tensors[i];
+    const auto index = table.find(name, expected);
+    if (!index || is_taken[*index] || !table.take(*index, target)) return false;
+    is_taken[*index] = true;
+    expected = *index + 1;
+    plan.copies.push_back({std::move(target), {}});
+  }
+  return true;
 }
 
 IncompatibleKeys load_state_dict(torch::nn::Module& module, const Dict& state_dict, bool strict) {

@@ -12,7 +12,12 @@
 namespace ckptio {
 namespace {
 
+detail::TensorTable* table_of(const std::string& name, const detail::LoadPlan& plan) {
+  return plan.copier == nullptr ? nullptr : plan.copier->table(name);
+}
+
 const Dict* as_dict(const Value& value, const std::string& name, detail::LoadPlan& plan) {
+  if (table_of(name, plan) != nullptr) throw detail::ValuesNeeded{name};
   const Dict* state = value.get_if<Dict>();
   if (state == nullptr) plan.mismatches.mismatched.push_back({name, "dict expected, found " + detail::describe(value)});
   return state;
@@ -37,6 +42,8 @@ detail::StateEntry detail::make_dict_entry(std::function<Dict()> save,
 detail::StateEntry detail::make_entry(torch::nn::Module& module, bool strict) {
   return {[&module] { return Value(state_dict(module)); },
           [&module, strict](const Value& value, const std::string& name, LoadPlan& plan) {
+            TensorTable* table = table_of(name, plan);
+            if (table != nullptr && detail::plan_load(module, *table, plan)) return;
             const Dict* state = as_dict(value, name, plan);
             if (state == nullptr) return;
             const bool is_strict = plan.strict;
@@ -67,6 +74,7 @@ detail::StateEntry detail::make_list_entry(std::vector<StateEntry> entries) {
     return Value(std::move(states));
   };
   auto plan_load = [shared](const Value& value, const std::string& name, LoadPlan& plan) {
+    if (table_of(name, plan) != nullptr) throw ValuesNeeded{name};
     const List* states = value.get_if<List>();
     if (states == nullptr) {
       plan.mismatches.mismatched.push_back({name, "list expected, found " + describe(value)});
@@ -125,9 +133,13 @@ Dict State::load(const Dict& checkpoint, detail::LoadPlan& plan) {
   Dict rest;
   if (root_) {
     root_->plan_load(checkpoint, "", plan);
+  } else if (table_of("", plan) != nullptr) {
+    throw detail::ValuesNeeded{};
   } else {
     for (const auto& [name, entry] : entries_) {
-      if (const Value* value = checkpoint.find(name)) {
+      if (table_of(name, plan) != nullptr) {
+        entry.plan_load(Value(), name, plan);
+      } else if (const Value* value = checkpoint.find(name)) {
         entry.plan_load(*value, name, plan);
       } else if (plan.strict && !entry.may_be_absent) {
         plan.mismatches.missing.push_back({name, ""});

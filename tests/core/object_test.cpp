@@ -94,6 +94,25 @@ TEST_CASE("A long list of unknown objects is cut, and long paths are short") {
   CHECK_THAT(places, ContainsSubstring("[0]...[0]"));
 }
 
+TEST_CASE("Objects and tensors of a graph stay where they are, whatever is made and moved") {
+  ObjectGraph graph;
+  std::vector<Object*> made;
+  for (std::int64_t i = 0; i < 1000; ++i) {
+    ObjectTensor tensor;
+    tensor.sizes = {i, 2, 3, 4, 5, 6};
+    made.push_back(graph.make(std::move(tensor)));
+    made.push_back(graph.make(i));
+  }
+  const ObjectGraph moved = std::move(graph);
+  CHECK(moved.objects.size() == 2000);
+  for (std::size_t i = 0; i < 1000; ++i) {
+    const auto n = static_cast<std::int64_t>(i);
+    REQUIRE(made[2 * i]->get<ObjectTensor>()->sizes == Dims{n, 2, 3, 4, 5, 6});
+    REQUIRE(*made[2 * i + 1]->get<std::int64_t>() == n);
+    REQUIRE(&moved.objects[2 * i] == made[2 * i]);
+  }
+}
+
 TEST_CASE("Steps of paths show keys as Python writes them, in one short line") {
   const auto step = [](const std::string& key) { return path_step("p", *read_graph(doc(key)).root); };
   CHECK(step(str("a'b\\\n\x01")) == "p['a\\'b\\\\\\n\\x01']");

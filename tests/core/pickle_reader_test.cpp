@@ -133,6 +133,26 @@ TEST_CASE("An equal key keeps its place and gets the new value") {
   CHECK(last("(K\x01K\x02\x91", "(K\x02K\x01\x91") == "{frozenset{1, 2}: 3, 'x': 2}");
 }
 
+TEST_CASE("An equal key is found in whichever batch it comes") {
+  const auto batch = [](std::initializer_list<std::pair<std::string, int>> items) {
+    std::string all = "(";
+    for (const auto& [key, value] : items) all += str(key) + integer(value);
+    return all + "u";
+  };
+  const auto text = [](const std::string& body) { return GraphText()(*read_graph(doc(body)).root); };
+  CHECK(text("}" + batch({{"a", 1}, {"b", 2}}) + batch({{"c", 3}}) + batch({{"d", 4}, {"e", 5}})) ==
+        "{'a': 1, 'b': 2, 'c': 3, 'd': 4, 'e': 5}");
+  CHECK(text("}" + batch({{"a", 1}, {"b", 2}}) + batch({{"c", 3}, {"a", 4}}) + batch({{"d", 5}, {"c", 6}})) ==
+        "{'a': 4, 'b': 2, 'c': 6, 'd': 5}");
+  CHECK(text("}" + batch({{"a", 1}}) + batch({{"b", 2}, {"b", 3}}) + batch({{"a", 4}})) == "{'a': 4, 'b': 3}");
+  // Keys that another dict had before, in another order.
+  CHECK(text("](" + dict({str("x"), integer(1), str("y"), integer(2)}) + "}" + batch({{"y", 3}}) + batch({{"x", 4}}) +
+             batch({{"y", 5}, {"z", 6}}) + "e") == "[{'x': 1, 'y': 2}, {'y': 5, 'x': 4, 'z': 6}]");
+  // One that is filled, left for another, and filled again.
+  CHECK(text("}" + memo('q', 0) + batch({{"a", 1}}) + "0" + dict({str("b"), integer(2)}) + "0" + memo('h', 0) +
+             batch({{"b", 3}, {"a", 4}}) + batch({{"c", 5}, {"b", 6}})) == "{'a': 4, 'b': 6, 'c': 5}");
+}
+
 TEST_CASE("An equal key is found whenever it comes") {
   CHECK(text_of(doc("}K\x01NsK\x01K\x05s")) == "{1: 5}");
   CHECK(text_of(doc("}(K\x01NK\x02Nu(K\x03NK\x01K\x05u")) == "{1: 5, 2: None, 3: None}");

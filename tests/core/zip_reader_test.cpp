@@ -3,8 +3,12 @@
 #include "codec/zip_reader.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "ckptio/error.h"
@@ -35,7 +39,84 @@ RawZip torch_like() {
   return zip;
 }
 
+// Of bytes that threads go through.
+ByteSource scanned(const std::string& bytes, bool check_contents) {
+  ByteSource source = memory_source("x.pt", bytes.data(), bytes.size());
+  const auto run = [](std::size_t n, const std::function<void(std::size_t, unsigned char*)>& part) {
+    std::atomic<std::size_t> next{0};
+    const auto work = [&] {
+      std::vector<unsigned char> room(ScanSource::kRoomBytes);
+      for (std::size_t i = next++; i < n; i = next++) part(i, room.data());
+    };
+    const std::jthread other(work);
+    work();
+  };
+  source.scan = std::make_shared<ScanSource>(ScanSource{source.read_at, run, check_contents});
+  return source;
+}
+
+// Some MB of records of all sizes.
+RawZip many_records() {
+  RawZip zip;
+  for (std::size_t i = 0; i < 3000; ++i) {
+    zip.add("archive/data/" + std::to_string(i), some_text(i % 500 == 7 ? 700'000 : i % 2000));
+  }
+  return zip;
+}
+
+std::string error_of(const ByteSource& source) {
+  try {
+    const ZipReader reader(source);
+  } catch (const CorruptError& error) {
+    return error.what();
+  }
+  return "";
+}
+
 }  // namespace
+
+TEST_CASE("ZipReader.ThreadsFindWhatOneFinds", "[zip]") {
+  const std::string bytes = many_records().bytes();
+  const ZipReader alone(memory_source("x.pt", bytes.data(), bytes.size()));
+  for (const bool check_contents : {false, true}) {
+    const ZipReader reader(scanned(bytes, check_contents));
+    REQUIRE(reader.records().size() == 3000);
+    for (std::size_t i = 0; i < 3000; ++i) {
+      REQUIRE(reader.records()[i].data_offset == alone.records()[i].data_offset);
+      const bool is_small = reader.records()[i].size > 0 && reader.records()[i].size < 2000;
+      if (!check_contents || is_small) REQUIRE(reader.records()[i].is_checked == (check_contents && is_small));
+    }
+  }
+}
+
+TEST_CASE("ZipReader.TheFirstErrorIsTold", "[zip]") {
+  const auto damage = [](const std::vector<std::size_t>& where, const auto& change) {
+    RawZip zip = many_records();
+    for (const std::size_t i : where) change(zip.records[i]);
+    return zip.bytes();
+  };
+  const std::string headers = damage({2900, 1500, 777}, [](RawZipRecord& record) { record.local.method = 3; });
+  const std::string content = damage({2900, 1500, 777}, [](RawZipRecord& record) { record.data.back() ^= 1; });
+  for (const bool check_contents : {false, true}) {
+    CHECK_THAT(error_of(scanned(headers, check_contents)), ContainsSubstring("'archive/data/777'"));
+  }
+  CHECK(error_of(scanned(content, false)) == "");
+  CHECK_THAT(error_of(scanned(content, true)),
+             ContainsSubstring("'archive/data/777'") && ContainsSubstring("the data is damaged"));
+  CHECK(error_of(scanned(headers, false)) == error_of(memory_source("x.pt", headers.data(), headers.size())));
+  // Neighbours may not overlap, be they of one part of the file or of two.
+  for (std::size_t i = 1; i < 12; ++i) {
+    RawZip zip;
+    for (std::size_t n = 0; n < 12; ++n)
+      zip.add("archive/data/" + std::to_string(n), some_text(n / 2 % 2 * 10'000 + 9));
+    (void)zip.bytes();
+    zip.records[i].central.offset = static_cast<std::uint32_t>(zip.records[i - 1].written_at + 1);
+    const std::string bytes = zip.bytes();
+    const std::string error = error_of(memory_source("x.pt", bytes.data(), bytes.size()));
+    CHECK_THAT(error, ContainsSubstring("overlaps record"));
+    for (const bool check_contents : {false, true}) CHECK(error_of(scanned(bytes, check_contents)) == error);
+  }
+}
 
 TEST_CASE("ZipReader.RecordsOfATorchFileAreReadInOrder", "[zip]") {
   const std::string bytes = torch_like().bytes();

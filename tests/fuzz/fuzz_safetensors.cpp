@@ -16,7 +16,7 @@ using namespace ckptio::detail;
 
 struct Tensor {
   DType dtype;
-  std::vector<std::int64_t> sizes, strides;
+  Dims sizes, strides;
   std::uint64_t n_bytes;
   bool operator==(const Tensor&) const = default;
 };

@@ -336,6 +336,90 @@ TEST_CASE("Memory that moves while objects are asked is followed", "[python][in_
   }
 }
 
+TEST_CASE("A module that is the whole state takes the whole file", "[python][in_place]") {
+  const TempFolder folder;
+  PythonCheckpointIO io;
+  Buffers saved(torch::rand({7}), torch::rand({3, 2}));
+  io.save_checkpoint(state_dict(saved), folder / "a.ckpt");
+  Buffers live(torch::zeros({7}), torch::zeros({3, 2}));
+  State state(live), nothing;
+  CHECK(io.load_checkpoint(folder / "a.ckpt", {.state = &state}) == std::nullopt);
+  CHECK(state_dict(live) == state_dict(saved));
+  CHECK(io.load_checkpoint(folder / "a.ckpt", {.state = &nothing}) == state_dict(saved));
+  Buffers other(torch::zeros({7}), torch::zeros({2, 3}));
+  State misfit(other);
+  CHECK_THROWS_WITH(io.load_checkpoint(folder / "a.ckpt", {.state = &misfit}),
+                    ContainsSubstring("b: shape [2, 3] expected, found [3, 2]") && !ContainsSubstring("a:"));
+}
+
+TEST_CASE("A module's tensors are found by their names, in any order", "[python][in_place]") {
+  const TempFolder folder;
+  PythonCheckpointIO io;
+  Dict saved;
+  for (int i = 99; i >= 0; --i) saved["t" + std::to_string(i)] = torch::full({3}, i);
+  io.save_checkpoint({{"state_dict", saved}, {"again", saved}}, folder / "a.ckpt");
+  torch::nn::Module live;
+  for (int i = 0; i < 100; ++i) live.register_buffer("t" + std::to_string(i), torch::zeros({3}, at::kLong));
+  State state;
+  state.add("state_dict", live);
+  const auto rest = io.load_checkpoint(folder / "a.ckpt", {.state = &state});
+  REQUIRE(rest);
+  CHECK(*rest == Checkpoint{{"again", saved}});
+  CHECK(state_dict(live) == saved);
+
+  live.register_buffer("one_more", torch::zeros({3}));
+  CHECK_THROWS_WITH(io.load_checkpoint(folder / "a.ckpt", {.state = &state}),
+                    ContainsSubstring("missing (1):\n    state_dict.one_more"));
+  saved["one_less"] = torch::ones({1});
+  io.save_checkpoint({{"state_dict", saved}}, folder / "a.ckpt");
+  CHECK_THROWS_WITH(io.load_checkpoint(folder / "a.ckpt", {.state = &state}),
+                    ContainsSubstring("unexpected (1):\n    state_dict.one_less"));
+}
+
+TEST_CASE("A parameter and a buffer of one name do not hide what else the file has", "[python][in_place]") {
+  const TempFolder folder;
+  PythonCheckpointIO io;
+  io.save_checkpoint({{"state_dict", Dict{{"a", torch::ones({2})}, {"b", torch::ones({2})}}}}, folder / "a.ckpt");
+  torch::nn::Module live;
+  live.register_parameter("a", torch::zeros({2}));
+  live.register_buffer("a", torch::zeros({2}));
+  State state;
+  state.add("state_dict", live);
+  CHECK_THROWS_WITH(io.load_checkpoint(folder / "a.ckpt", {.state = &state}), ContainsSubstring("state_dict.b"));
+}
+
+TEST_CASE("Dicts of tensors go to modules and to others beside each other", "[python][in_place]") {
+  struct Keeper {
+    Dict kept;
+    Dict state_dict() const { return kept; }
+    void load_state_dict(const Dict& state) { kept = state; }
+  };
+  const TempFolder folder;
+  PythonCheckpointIO io;
+  const at::Tensor shared = torch::rand({50});
+  Buffers saved(torch::rand({7}), shared);
+  io.save_checkpoint({{"mine", Dict{{"x", shared}}},
+                      {"state_dict", state_dict(saved)},
+                      {"rest", shared},
+                      {"unknown", Opaque::make_object("argparse.Namespace", Dict{{"table", shared}})}},
+                     folder / "a.ckpt");
+  for (const bool transactional : {true, false}) {
+    Buffers live(torch::zeros({7}), torch::zeros({50}));
+    Keeper keeper;
+    State state;
+    state.add("mine", keeper).add("state_dict", live);
+    auto rest = io.load_checkpoint(folder / "a.ckpt", {.state = &state, .transactional = transactional});
+    REQUIRE(rest);
+    CHECK(state_dict(live) == state_dict(saved));
+    CHECK(keeper.kept == Dict{{"x", shared}});
+    CHECK(rest->size() == 2);
+    CHECK(rest->at("rest") == Value(shared));
+    CHECK(rest->at("unknown").as<Opaque>().fields().at("table") == Value(shared));
+    live.named_buffers()["b"].zero_();
+    CHECK(rest->at("rest") == Value(shared));
+  }
+}
+
 TEST_CASE("Autograd is told that a restored tensor has changed", "[python][in_place]") {
   const TempFolder folder;
   PythonCheckpointIO io;
