@@ -12,7 +12,6 @@
 #include "hash/hash_table.h"
 #include "state/convert_dtypes.h"
 #include "state/describe.h"
-#include "state/module_members.h"
 #include "state/prefetch.h"
 #include "state/tensor_copier.h"
 
@@ -23,16 +22,27 @@ using detail::hash_of;
 using detail::HashTable;
 using Named = std::pair<std::string, at::Tensor>;
 
+using ModuleTensors = torch::OrderedDict<std::string, at::Tensor>;
+
+// Where a module keeps its own: named_parameters() makes a copy with every name and an index of them, which takes
+// longer than to read small tensors from a file.
+struct Parameters : torch::nn::Module {
+  static const ModuleTensors& of(const torch::nn::Module& module) { return module.*(&Parameters::parameters_); }
+};
+
+void append(const ModuleTensors& named, const std::string& prefix, std::vector<Named>& tensors) {
+  const auto& items = named.items();
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    detail::prefetch_ahead(
+        i, items.size(), [&](std::size_t at) -> auto& { return items[at].value(); });
+    if (items[i].value().defined()) tensors.emplace_back(prefix + items[i].key(), items[i].value());
+  }
+}
+
 // LibTorch's own recursion orders tensors differently and drops a shared module's second name.
 void collect(const torch::nn::Module& module, const std::string& prefix, std::vector<Named>& tensors) {
-  for (const detail::ModuleTensors* named : {&detail::parameters_of(module), &detail::buffers_of(module)}) {
-    const auto& items = named->items();
-    for (std::size_t i = 0; i < items.size(); ++i) {
-      detail::prefetch_ahead(
-          i, items.size(), [&](std::size_t at) -> auto& { return items[at].value(); });
-      if (items[i].value().defined()) tensors.emplace_back(prefix + items[i].key(), items[i].value());
-    }
-  }
+  append(Parameters::of(module), prefix, tensors);
+  append(module.named_buffers(/*recurse=*/false), prefix, tensors);
   for (const auto& child : module.named_children()) collect(*child.value(), prefix + child.key() + ".", tensors);
 }
 

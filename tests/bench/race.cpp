@@ -217,8 +217,8 @@ class Race {
   }
 
   std::string middle_name() const {
-    const auto buffers = workload_.module().named_buffers();
-    return buffers[buffers.size() / 2].key();
+    const auto parameters = workload_.module().named_parameters();
+    return parameters[parameters.size() / 2].key();
   }
 
   void restore(LoadOptions options) {

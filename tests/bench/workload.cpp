@@ -39,7 +39,7 @@ Workload::Workload(const std::string& name, double scale) : name_(name), module_
 }
 
 void Workload::add(const std::string& name, std::vector<std::int64_t> shape) {
-  const at::Tensor tensor = module_->register_buffer(name, torch::rand(shape));
+  const at::Tensor tensor = module_->register_parameter(name, torch::rand(shape), /*requires_grad=*/false);
   bytes_.push_back({static_cast<char*>(tensor.mutable_data_ptr()), tensor.nbytes()});
   n_bytes_ += tensor.nbytes();
 }

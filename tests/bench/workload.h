@@ -13,7 +13,7 @@
 
 namespace ckptio::bench {
 
-// float32 tensors, as the buffers of a module, so that they can be restored in place.
+// float32 tensors, as the parameters of a module, so that they can be restored in place.
 class Workload {
  public:
   // `name`: "big" (64 tensors of 16 MiB), "adam" (GPT-2 small's parameters and Adam's two moments: 444 tensors, 1.5
