@@ -255,7 +255,8 @@ void PlanWriter::write_blocks(const Run& run) {
   const auto n_bytes = static_cast<std::size_t>(run.end - run.begin);
   const std::size_t n_direct = n_bytes / block_bytes_ * block_bytes_;
   if (n_direct > 0) file_.write_direct_at(run.begin, run.bytes(), n_direct);
-  rest_.insert(rest_.end(), run.bytes() + n_direct, run.bytes() + n_bytes);  // of the last part alone
+  // Of the last part alone: other threads must not so much as look at it.
+  if (n_direct < n_bytes) rest_.assign(run.bytes() + n_direct, run.bytes() + n_bytes);
 }
 
 void PlanWriter::write_end() {
