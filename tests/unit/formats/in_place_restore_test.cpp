@@ -14,6 +14,7 @@
 #include "ckptio/storage/memory_storage.h"
 #include "support/catch.h"
 #include "support/damage.h"
+#include "support/keeper.h"
 #include "support/storage_helpers.h"
 #include "support/temp_folder.h"
 
@@ -21,6 +22,7 @@ using namespace ckptio;
 using ckptio::test::ContainsSubstring;
 using ckptio::test::damage;
 using ckptio::test::flip_bit;
+using ckptio::test::Keeper;
 using ckptio::test::TempFolder;
 
 namespace {
@@ -293,11 +295,6 @@ TEST_CASE("Where two names have one tensor, the later one's value stays", "[pyth
 }
 
 TEST_CASE("Objects that keep what they load get memory of their own", "[python][in_place]") {
-  struct Keeper {
-    Dict kept;
-    Dict state_dict() const { return kept; }
-    void load_state_dict(const Dict& state) { kept = state; }
-  };
   const TempFolder folder;
   PythonCheckpointIO io;
   io.save_checkpoint({{"mine", Dict{{"x", torch::arange(1000)}}}}, folder / "a.ckpt");
@@ -389,11 +386,6 @@ TEST_CASE("A parameter and a buffer of one name do not hide what else the file h
 }
 
 TEST_CASE("Dicts of tensors go to modules and to others beside each other", "[python][in_place]") {
-  struct Keeper {
-    Dict kept;
-    Dict state_dict() const { return kept; }
-    void load_state_dict(const Dict& state) { kept = state; }
-  };
   const TempFolder folder;
   PythonCheckpointIO io;
   const at::Tensor shared = torch::rand({50});

@@ -17,11 +17,13 @@
 #include "ckptio/verify.h"
 #include "support/catch.h"
 #include "support/damage.h"
+#include "support/keeper.h"
 #include "support/temp_folder.h"
 
 using namespace ckptio;
 using ckptio::test::ContainsSubstring;
 using ckptio::test::damage;
+using ckptio::test::Keeper;
 using ckptio::test::TempFolder;
 
 namespace {
@@ -92,11 +94,6 @@ TEST_CASE("Damage that was not looked for gets into no module, and leaves it as 
 }
 
 TEST_CASE("Damage that was not looked for gets into no optimizer, generator or object of the user's", "[verify]") {
-  struct Keeper {
-    Dict kept;
-    Dict state_dict() const { return kept; }
-    void load_state_dict(const Dict& state) { kept = state; }
-  };
   const TempFolder folder;
   PythonCheckpointIO io;
   torch::nn::Linear net(20, 30);
