@@ -35,6 +35,10 @@ std::uint32_t check_and_copy(std::uint32_t crc, const unsigned char* bytes, unsi
 
 std::uint64_t end_of(const ReadRange& range) { return range.offset + range.n_bytes; }
 
+bool is_in(const ReadWindow& window, const ReadRange& range) {
+  return range.offset >= window.offset && end_of(range) <= window.offset + window.n_bytes;
+}
+
 std::uint64_t next_multiple(std::uint64_t number, std::uint64_t unit) { return (number / unit + 1) * unit; }
 
 // What has to be added to an offset in the file for its address.
@@ -91,10 +95,6 @@ void PlanReader::cut() {
       position = cut_large(position);
     }
   }
-}
-
-bool PlanReader::is_in(const ReadWindow& window, const ReadRange& range) const {
-  return range.offset >= window.offset && end_of(range) <= window.offset + window.n_bytes;
 }
 
 std::size_t PlanReader::cut_window(std::size_t position, const ReadWindow& window) {

@@ -49,7 +49,6 @@ class PlanReader {
   std::size_t cut_window(std::size_t position, const ReadWindow& window);
   std::size_t cut_large(std::size_t position);
   std::size_t gather(std::size_t position);
-  bool is_in(const ReadWindow& window, const ReadRange& range) const;
 
   void run(PartRunner& runner, Pass pass);
   void read(Span& span, PartBuffer& buffer, Pass pass);
