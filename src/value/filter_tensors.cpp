@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "value/filter_tensors.h"
 
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 
+#include "hash/hash_table.h"
 #include "value/nodes.h"
 
 namespace ckptio::detail {
@@ -59,12 +61,16 @@ void filter_tensors(Value& checkpoint, const std::function<bool(const std::strin
 }
 
 std::function<bool(const std::string& name)> asking_once(std::function<bool(const std::string& name)> filter) {
-  return
-      [filter = std::move(filter), answers = std::unordered_map<std::string, bool>()](const std::string& name) mutable {
-        const auto [answer, is_new] = answers.try_emplace(name, false);
-        if (is_new) answer->second = filter(name);
-        return answer->second;
-      };
+  // Names are a file's: no other hash than one that it cannot know.
+  struct Hash {
+    std::size_t operator()(const std::string& name) const { return hash_of(std::string_view(name)); }
+  };
+  return [filter = std::move(filter),
+          answers = std::unordered_map<std::string, bool, Hash>()](const std::string& name) mutable {
+    const auto [answer, is_new] = answers.try_emplace(name, false);
+    if (is_new) answer->second = filter(name);
+    return answer->second;
+  };
 }
 
 }  // namespace ckptio::detail
