@@ -3,9 +3,9 @@
 
 #include <ATen/ATen.h>
 
-#include <vector>
+#include <cstdint>
 
-#include "codec/flat_index.h"
+#include "hash/hash_table.h"
 #include "value/mapped_record.h"
 #include "value/replace_storages.h"
 #include "value/tensor_storage.h"
@@ -13,31 +13,23 @@
 namespace ckptio::detail {
 namespace {
 
-// Without an allocation for each.
+auto same_as(const c10::StorageImpl* impl) {
+  return [impl](const c10::StorageImpl* other) { return other == impl; };
+}
+
 class Storages {
  public:
-  void insert(const c10::StorageImpl* impl) { at(impl).is_in = true; }
-  void erase(const c10::StorageImpl* impl) { at(impl).is_in = false; }
-  bool contains(const c10::StorageImpl* impl) const {
-    const auto known = numbers_.find(FlatIndex::hash(impl), [&](std::uint32_t i) { return known_[i].impl == impl; });
-    return known && known_[*known].is_in;
+  using Impl = const c10::StorageImpl*;
+  void insert(Impl impl) { table_.find_or_add(hash(impl), impl, same_as(impl)); }
+  void erase(Impl impl) {
+    if (const Impl* known = table_.find(hash(impl), same_as(impl))) table_.erase(known);
   }
+  bool contains(Impl impl) const { return table_.find(hash(impl), same_as(impl)) != nullptr; }
 
  private:
-  struct Known {
-    const c10::StorageImpl* impl;
-    bool is_in;
-  };
-  Known& at(const c10::StorageImpl* impl) {
-    const auto number = static_cast<std::uint32_t>(known_.size());
-    const std::uint32_t known =
-        numbers_.find_or_add(FlatIndex::hash(impl), number, [&](std::uint32_t i) { return known_[i].impl == impl; });
-    if (known == number) known_.push_back({impl, false});
-    return known_[known];
-  }
+  static std::uint64_t hash(Impl impl) { return hash_of(std::uint64_t{reinterpret_cast<std::uintptr_t>(impl)}); }
 
-  std::vector<Known> known_;
-  FlatIndex numbers_;
+  HashTable<Impl> table_;
 };
 
 void add(const at::Tensor& tensor, Storages& storages) {
