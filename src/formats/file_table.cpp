@@ -32,11 +32,19 @@ StorageRange range_of(const at::Tensor& target, std::size_t storage, std::int64_
           n_bytes > 0 ? target.mutable_data_ptr() : nullptr};
 }
 
-bool is_dense(const Object& object, const std::vector<StorageRecord>& records) {
-  const auto* tensor = object.get<ObjectTensor>();
-  if (tensor == nullptr || tensor->form != ObjectTensor::Form::dense || tensor->conj || tensor->neg) return false;
-  const StorageRecord& record = records.at(tensor->storage);
-  return record.is_stored && !record.swap_bytes;
+// What such a dict holds; nullopt where it can be no table: keys that are strings, and at least one.
+std::optional<FileEntries> entries_of(const Object& object, const std::vector<StorageRecord>& records) {
+  const auto* dict = object.get<ObjectDict>();
+  if (dict == nullptr || dict->items.empty()) return std::nullopt;
+  FileEntries entries;
+  entries.reserve(dict->items.size());
+  for (const auto& [key, item] : dict->items) {
+    const auto* name = key->get<ObjectString>();
+    const auto* tensor = item->get<ObjectTensor>();
+    if (name == nullptr || tensor == nullptr || !FileTable::can_hold(*tensor, records)) return std::nullopt;
+    entries.push_back({name->utf8, tensor});
+  }
+  return entries;
 }
 
 }  // namespace
@@ -54,49 +62,53 @@ std::optional<StorageRange> range_for(const at::Tensor& target, const at::Tensor
   return range_of(target, index, source.storage_offset());
 }
 
-bool FileTable::is_table(const Object& object, const std::vector<StorageRecord>& records) {
-  const auto* dict = object.get<ObjectDict>();
-  return dict != nullptr && !dict->items.empty() &&
-         std::all_of(dict->items.begin(), dict->items.end(), [&](const auto& item) {
-           return item.first->template is<ObjectString>() && is_dense(*item.second, records);
-         });
+bool FileTable::can_hold(const ObjectTensor& tensor, const std::vector<StorageRecord>& records) {
+  if (tensor.form != ObjectTensor::Form::dense || tensor.conj || tensor.neg) return false;
+  const StorageRecord& record = records.at(tensor.storage);
+  return record.is_stored && !record.swap_bytes;
 }
 
-FileTable::FileTable(const Object& object, std::vector<TakenTensor>& taken)
-    : dict_(*object.get<ObjectDict>()), taken_(taken) {}
+FileTable::FileTable(std::vector<Entry> entries, std::vector<TakenTensor>& taken)
+    : entries_(std::move(entries)), taken_(taken) {}
 
 std::optional<std::size_t> FileTable::find(const std::string& wanted, std::size_t expected) const {
-  if (expected < size() && name(expected) == wanted) return expected;
+  if (expected < size() && entries_[expected].name == wanted) return expected;
   if (by_name_.size() == 0) {
     by_name_.reserve(size());
     for (std::size_t i = 0; i < size(); ++i) {
-      by_name_.find_or_add(hash_of(name(i)), static_cast<std::uint32_t>(i), [](std::uint32_t) { return false; });
+      by_name_.find_or_add(hash_of(entries_[i].name), static_cast<std::uint32_t>(i),
+                           [](std::uint32_t) { return false; });
     }
   }
-  const std::uint32_t* found = by_name_.find(hash_of(wanted), [&](std::uint32_t i) { return name(i) == wanted; });
+  const std::uint32_t* found =
+      by_name_.find(hash_of(wanted), [&](std::uint32_t i) { return entries_[i].name == wanted; });
   return found == nullptr ? std::nullopt : std::optional<std::size_t>(*found);
 }
 
 bool FileTable::take(std::size_t index, const at::Tensor& target) {
   if (target.is_inference() && !c10::InferenceMode::is_enabled()) return false;
-  const auto& tensor = *dict_.items[index].second->get<ObjectTensor>();
+  const ObjectTensor& tensor = *entries_[index].tensor;
   const auto range = range_for(target, tensor);
   if (range) taken_.push_back({&tensor, *range});
   return range.has_value();
 }
 
+bool can_be_table(const std::string& key, const std::vector<std::string>& names) {
+  return !key.empty() && key.find('[') == key.npos && std::find(names.begin(), names.end(), key) != names.end();
+}
+
 FileTables find_tables(const Object& root, const std::vector<std::string>& names,
                        const std::vector<StorageRecord>& records) {
   FileTables tables;
-  if (names.empty() && FileTable::is_table(root, records)) tables[""] = &root;
+  const auto add = [&](const std::string& name, const Object& object) {
+    if (auto entries = entries_of(object, records)) tables[name] = *std::move(entries);
+  };
+  if (names.empty()) add("", root);
   const auto* dict = root.get<ObjectDict>();
   if (names.empty() || dict == nullptr) return tables;
   for (const auto& [key, item] : dict->items) {
     const auto* name = key->get<ObjectString>();
-    const bool is_named = name != nullptr && std::find(names.begin(), names.end(), name->utf8) != names.end();
-    // Names with brackets are those of items in lists, too, and "" is that of the whole.
-    if (!is_named || name->utf8.empty() || name->utf8.find('[') != std::string::npos) continue;
-    if (FileTable::is_table(*item, records)) tables[name->utf8] = item;
+    if (name != nullptr && can_be_table(name->utf8, names)) add(name->utf8, *item);
   }
   return tables;
 }

@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "codec/archive.h"
@@ -27,27 +28,37 @@ std::optional<StorageRange> range_for(const at::Tensor& target, const at::Tensor
 
 class FileTable final : public TensorTable {
  public:
-  // Whether it can be one: keys that are strings, and values that are dense tensors, not compressed.
-  static bool is_table(const Object& object, const std::vector<StorageRecord>& records);
+  // Where the file's graph has them.
+  struct Entry {
+    std::string_view name;
+    const ObjectTensor* tensor;
+  };
 
-  // Requires: is_table(object). What is taken goes to `taken`; both outlive the table.
-  FileTable(const Object& object, std::vector<TakenTensor>& taken);
+  // Whether a tensor can stand in one: a dense one, not compressed.
+  static bool can_hold(const ObjectTensor& tensor, const std::vector<StorageRecord>& records);
 
-  std::size_t size() const override { return dict_.items.size(); }
+  // Requires: can_hold() each of them. What is taken goes to `taken`, which outlives the table.
+  FileTable(std::vector<Entry> entries, std::vector<TakenTensor>& taken);
+
+  std::size_t size() const override { return entries_.size(); }
   std::optional<std::size_t> find(const std::string& name, std::size_t expected) const override;
   bool take(std::size_t index, const at::Tensor& target) override;
 
  private:
-  const std::string& name(std::size_t index) const { return dict_.items[index].first->get<ObjectString>()->utf8; }
-
-  const ObjectDict& dict_;
+  std::vector<Entry> entries_;
   std::vector<TakenTensor>& taken_;
   mutable HashTable<std::uint32_t> by_name_;  // made when it is needed: mostly both sides are in one order
 };
 
+using FileEntries = std::vector<FileTable::Entry>;
+
+// Whether an entry of a checkpoint, which `names` are asked of, can be a table: names with brackets are those of items
+// in lists, too, and "" is that of the whole.
+bool can_be_table(const std::string& key, const std::vector<std::string>& names);
+
 // Those among the items of a file's outermost dict that have one of the names, by their names. Without names, that dict
 // itself, by "".
-using FileTables = std::map<std::string, const Object*>;
+using FileTables = std::map<std::string, FileEntries>;
 FileTables find_tables(const Object& root, const std::vector<std::string>& names,
                        const std::vector<StorageRecord>& records);
 

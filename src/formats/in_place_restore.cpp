@@ -117,8 +117,8 @@ InPlaceRestore::InPlaceRestore(const StorageReader& reader, const std::vector<St
 
 InPlaceRestore::~InPlaceRestore() = default;
 
-void InPlaceRestore::add_table(const std::string& name, const Object& object) {
-  tables_.try_emplace(name, object, taken_);
+void InPlaceRestore::add_table(const std::string& name, FileEntries entries) {
+  tables_.try_emplace(name, std::move(entries), taken_);
 }
 
 TensorTable* InPlaceRestore::table(const std::string& name) {
@@ -128,7 +128,7 @@ TensorTable* InPlaceRestore::table(const std::string& name) {
 
 const std::vector<c10::Storage>& InPlaceRestore::make_storages(const std::vector<bool>& wanted) {
   for (std::size_t i = 0; i < storages_.size(); ++i) {
-    if (wanted[i]) make_storage(i);
+    if (wanted[i]) storage(i);
   }
   return storages_;
 }
@@ -138,14 +138,15 @@ const std::vector<c10::Storage>& InPlaceRestore::make_storages() {
   return make_storages(std::vector<bool>(storages_.size(), true));
 }
 
-void InPlaceRestore::make_storage(std::size_t index) {
-  if (storages_[index]) return;
+const c10::Storage& InPlaceRestore::storage(std::size_t index) {
+  if (storages_[index]) return storages_[index];
   auto mapped = reader_.map(index, infos_[index], mapping_, unchecked_);
   (mapped ? is_mapped_ : is_read_)[index] = true;
   storages_[index] = mapped ? *std::move(mapped) : reader_.read(index);
   addresses_[index] = storages_[index].unsafeGetStorageImpl();
   by_storage_.find_or_add(hash_of_address(storages_[index]), static_cast<std::uint32_t>(index),
                           [](std::uint32_t) { return false; });
+  return storages_[index];
 }
 
 std::optional<std::size_t> InPlaceRestore::find(const c10::Storage& storage) const {
@@ -324,8 +325,7 @@ std::vector<StorageRange> InPlaceRestore::take_ranges() {
 at::Tensor InPlaceRestore::make_source(const Copy& copy) {
   if (copy.taken == nullptr) return copy.planned->source;
   const ObjectTensor& tensor = *copy.taken->tensor;
-  make_storage(tensor.storage);
-  return make_view(storages_[tensor.storage], to_scalar_type(tensor.dtype), tensor.offset,
+  return make_view(storage(tensor.storage), to_scalar_type(tensor.dtype), tensor.offset,
                    {tensor.sizes.data(), tensor.sizes.size()}, {tensor.strides.data(), tensor.strides.size()});
 }
 

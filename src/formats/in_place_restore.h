@@ -34,12 +34,14 @@ class InPlaceRestore final : public TensorCopier {
                  const std::shared_ptr<void>& mapped, const LoadOptions& options);
   ~InPlaceRestore() override;
 
-  // The dict `object` stands for the entry `name` of the checkpoint. Requires: FileTable::is_table(object).
-  void add_table(const std::string& name, const Object& object);
+  // The entry `name` of the checkpoint. Requires: as FileTable().
+  void add_table(const std::string& name, FileEntries entries);
 
   // One for each of the archive's; null where they are not `wanted`.
   const std::vector<c10::Storage>& make_storages(const std::vector<bool>& wanted);
   const std::vector<c10::Storage>& make_storages();
+  // That of the archive with this index.
+  const c10::Storage& storage(std::size_t index);
   // Gives memory of their own to the storages that are left in `context`, which has been released of what it does not
   // need. True if there were any: Values made of it before must be made again.
   bool own_storages_of(OpaqueContext& context);
@@ -75,7 +77,6 @@ class InPlaceRestore final : public TensorCopier {
   static std::vector<Extent> extents_of(const std::vector<Copy>& copies);
   static std::vector<Copy> last_of_each(const std::vector<Copy>& copies);
   std::vector<Copy> sources_of(const std::vector<LoadPlan::TensorCopy>& copies) const;
-  void make_storage(std::size_t index);
   at::Tensor make_source(const Copy& copy);
   // All that is read later, or what restrict_to() says.
   std::vector<std::size_t> storages_to_check() const;

@@ -174,7 +174,7 @@ Value load_tables(detail::InPlaceRestore restore, const std::shared_ptr<detail::
                   const LoadOptions& options, const detail::FileTables& tables) {
   const detail::Object& root = *context->graph.root;
   const std::vector<bool> left_out = detail::items_of(tables, root);
-  for (const auto& [name, object] : tables) restore.add_table(name, *object);
+  for (const auto& [name, entries] : tables) restore.add_table(name, entries);
   context->tensors.clear();
   context->storages = restore.make_storages(detail::storages_of(context->graph, root, left_out));
   const auto make_value = [&] {

@@ -9,6 +9,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <functional>
 #include <new>
 #include <unordered_map>
 
@@ -149,11 +150,13 @@ void write(Draft draft, StorageBackend& storage, detail::IoEngine& engine, const
   detail::commit(*file);
 }
 
+using StorageOf = std::function<const c10::Storage&(std::size_t index)>;
+
 // The tensors of a file, by name.
-class FileTensors {
+class FileTensors : public detail::TensorMaker {
  public:
-  FileTensors(const Archive& archive, std::vector<c10::Storage> storages, const std::string& path)
-      : storages_(std::move(storages)), path_(path) {
+  FileTensors(const Archive& archive, StorageOf storage_of, const std::string& path)
+      : archive_(archive), storage_of_(std::move(storage_of)), path_(path) {
     const auto& items = archive.root().get<detail::ObjectDict>()->items;
     tensors_.reserve(items.size());
     by_name_.reserve(items.size());
@@ -167,16 +170,19 @@ class FileTensors {
 
   bool has(const std::string& name) const { return find(name) != nullptr; }
 
-  at::Tensor make(const ViewOf& view) {
+  at::Tensor make(const ViewOf& view) override {
     const std::uint32_t* found = find(view.name);
     if (found == nullptr) fail("there is no tensor " + detail::quote_name(view.name));
     tensors_[*found].is_used = true;
     const ObjectTensor& whole = *tensors_[*found].tensor;
-    const c10::Storage& storage = storages_[whole.storage];
+    const c10::Storage& storage = storage_of_(whole.storage);
     if (view.is_same) return make(storage, static_cast<c10::ScalarType>(whole.dtype), 0, whole.sizes, whole.strides);
     check_inside(view, storage.nbytes());
     return make(storage, view.dtype, view.offset, view.sizes, view.strides);
   }
+
+  // As take(), of all of a file that says nothing of other names.
+  virtual bool take_all() { return false; }
 
   // CorruptError where a tensor was never asked for.
   void require_all_used() const {
@@ -185,12 +191,41 @@ class FileTensors {
     }
   }
 
+ protected:
+  // Those of a dict, which count as asked for. Nullopt where one is not there, or can stand in no table.
+  std::optional<detail::FileEntries> entries_of(const detail::TensorDict& dict) {
+    detail::FileEntries entries;
+    entries.reserve(dict.keys.size());
+    for (const std::string& key : dict.keys) {
+      const std::uint32_t* found = find(detail::child_name(dict.name, key));
+      if (found == nullptr || !can_be_entry(tensors_[*found])) return std::nullopt;
+      tensors_[*found].is_used = true;
+      const std::string_view name = tensors_[*found].name;
+      entries.push_back({name.substr(name.size() - key.size()), tensors_[*found].tensor});
+    }
+    return entries;
+  }
+
+  std::optional<detail::FileEntries> all_entries() const {
+    detail::FileEntries entries;
+    entries.reserve(tensors_.size());
+    for (const FileTensor& tensor : tensors_) {
+      if (!can_be_entry(tensor)) return std::nullopt;
+      entries.push_back({tensor.name, tensor.tensor});
+    }
+    return entries;
+  }
+
  private:
   struct FileTensor {
     std::string_view name;  // where the archive has it
     const ObjectTensor* tensor;
     bool is_used = false;
   };
+
+  bool can_be_entry(const FileTensor& tensor) const {
+    return detail::FileTable::can_hold(*tensor.tensor, archive_.storages());
+  }
 
   const std::uint32_t* find(std::string_view name) const {
     return by_name_.find(detail::hash_of(name), [&](std::uint32_t index) { return tensors_[index].name == name; });
@@ -224,31 +259,92 @@ class FileTensors {
                        what);
   }
 
+  const Archive& archive_;
+  StorageOf storage_of_;
   std::vector<FileTensor> tensors_;
   detail::HashTable<std::uint32_t> by_name_;  // indices
-  std::vector<c10::Storage> storages_;
   const std::string& path_;
 };
 
+// Those of a checkpoint that is restored in place: dicts of them go there without Values.
+class RestoredTensors final : public FileTensors {
+ public:
+  // `names`: of dicts that may do so; `all`: the whole file may.
+  RestoredTensors(const Archive& archive, detail::InPlaceRestore& restore, const std::vector<std::string>& names,
+                  bool all, const std::string& path)
+      : FileTensors(
+            archive, [&restore](std::size_t index) -> auto& { return restore.storage(index); }, path),
+        restore_(restore),
+        names_(names),
+        all_(all) {}
+
+  bool take(const std::string& key, const detail::TensorDict& dict) override {
+    return detail::can_be_table(key, names_) && add_table(key, entries_of(dict));
+  }
+  bool take_all() override { return all_ && add_table("", all_entries()); }
+
+ private:
+  bool add_table(const std::string& key, std::optional<detail::FileEntries> entries) {
+    if (!entries || entries->empty()) return false;
+    restore_.add_table(key, *std::move(entries));
+    return true;
+  }
+
+  detail::InPlaceRestore& restore_;
+  const std::vector<std::string>& names_;
+  const bool all_;
+};
+
 Checkpoint flat_checkpoint(const Archive& archive, FileTensors& tensors) {
+  const auto has_tensor = [&](const std::string& name) { return tensors.has(name); };
+  const auto aliases = aliases_in(archive.metadata(), has_tensor);
   Checkpoint checkpoint;
+  if (aliases.empty() && tensors.take_all()) return checkpoint;
   for (const auto& [key, tensor] : archive.root().get<detail::ObjectDict>()->items) {
     const std::string& name = key->get<detail::ObjectString>()->utf8;
     checkpoint[name] = tensors.make({name});
   }
-  const auto has_tensor = [&](const std::string& name) { return tensors.has(name); };
-  for (const auto& [name, kept] : aliases_in(archive.metadata(), has_tensor)) checkpoint[name] = tensors.make({kept});
+  for (const auto& [name, kept] : aliases) checkpoint[name] = tensors.make({kept});
   return checkpoint;
 }
 
-Checkpoint make_checkpoint(const Archive& archive, std::vector<c10::Storage> storages, const std::string& path) {
-  FileTensors tensors(archive, std::move(storages), path);
+Checkpoint make_checkpoint(const Archive& archive, FileTensors& tensors, const std::string& path) {
   const std::string* structure = find_metadata(archive.metadata(), detail::kStructureKey);
   if (structure == nullptr) return flat_checkpoint(archive, tensors);
-  Checkpoint checkpoint =
-      detail::read_structure(path, *structure, [&](const ViewOf& view) { return tensors.make(view); });
+  Checkpoint checkpoint = detail::read_structure(path, *structure, tensors);
   tensors.require_all_used();
   return checkpoint;
+}
+
+Checkpoint load_all(const Archive& archive, const detail::StorageReader& reader, const LoadOptions& options,
+                    const std::string& path) {
+  const std::vector<c10::Storage> storages = reader.read_all(options);
+  FileTensors tensors(
+      archive, [&](std::size_t index) -> auto& { return storages[index]; }, path);
+  return make_checkpoint(archive, tensors, path);
+}
+
+// What options.filter and options.state leave of it.
+std::optional<Checkpoint> load_part(const Archive& archive, const detail::StorageReader& reader,
+                                    const std::shared_ptr<void>& mapped, const LoadOptions& options,
+                                    const std::string& path) {
+  const bool can_take = options.state != nullptr && !options.filter;
+  std::vector<std::string> names = can_take ? options.state->keys() : std::vector<std::string>();
+  for (bool all = can_take && names.empty();; all = false) {
+    detail::InPlaceRestore restore(reader, archive.graph().storages, mapped, options);
+    RestoredTensors tensors(archive, restore, names, all, path);
+    try {
+      Value checkpoint = make_checkpoint(archive, tensors, path);
+      if (options.filter) detail::filter_tensors(checkpoint, options.filter);
+      if (options.state != nullptr) {
+        checkpoint = detail::load_through(restore, *options.state, checkpoint.as<Dict>(), options.convert_dtypes);
+        if (checkpoint.as<Dict>().empty()) return std::nullopt;
+      }
+      return std::move(restore.own_rest(checkpoint).mutable_as<Dict>());
+    } catch (const detail::ValuesNeeded& needed) {
+      std::erase(names, needed.name);
+    }
+  }
 }
 
 Archive open_archive(const RandomAccessFile& file, const std::string& path) {
@@ -304,15 +400,8 @@ std::optional<Checkpoint> SafetensorsCheckpointIO::load_checkpoint(const std::st
   return translated("read", path, [&]() -> std::optional<Checkpoint> {
     const Archive archive = open_archive(*file, path);
     const detail::StorageReader reader(archive, *file, *engine_, options.verify);
-    if (options.state == nullptr && !options.filter) return make_checkpoint(archive, reader.read_all(options), path);
-    detail::InPlaceRestore restore(reader, archive.graph().storages, file->map(), options);
-    Value checkpoint = make_checkpoint(archive, restore.make_storages(), path);
-    if (options.filter) detail::filter_tensors(checkpoint, options.filter);
-    if (options.state != nullptr) {
-      checkpoint = detail::load_through(restore, *options.state, checkpoint.as<Dict>(), options.convert_dtypes);
-      if (checkpoint.as<Dict>().empty()) return std::nullopt;
-    }
-    return std::move(restore.own_rest(checkpoint).mutable_as<Dict>());
+    if (options.state == nullptr && !options.filter) return load_all(archive, reader, options, path);
+    return load_part(archive, reader, file->map(), options, path);
   });
 }
 

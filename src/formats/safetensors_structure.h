@@ -4,7 +4,7 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,7 +15,7 @@
 namespace ckptio::detail {
 
 inline constexpr std::string_view kStructureKey = "ckptio.structure";
-inline constexpr std::int64_t kStructureVersion = 1;
+inline constexpr std::int64_t kStructureVersion = 2;  // 1 had no $tensors
 
 // How deep lists, tuples and dictionaries may stand in each other. Code that walks values recurses.
 inline constexpr std::size_t kMaxStructureDepth = 500;
@@ -69,15 +69,40 @@ class StructureDraft {
  private:
   class Writer;
   friend class Writer;
+  // What stands between pieces of the text: a tensor, or those of a dict in which every one has the dict's name and its
+  // key for a name.
+  struct Part {
+    std::size_t first = 0, last = 0;  // in tensors_, the last exclusive
+    std::optional<std::string> dict{};
+  };
+  void append(std::string& out, const Part& part, const std::vector<ViewOf>& views) const;
+
   std::vector<NamedTensor> tensors_;
-  std::vector<std::string> pieces_;  // of the text: one more than there are tensors, which come between
+  std::vector<Part> parts_;
+  std::vector<std::string> pieces_;  // of the text: one more than there are parts
   bool is_flat_ = true;
 };
 
-// The checkpoint that the text says. `make_tensor` is asked for each tensor in it, and throws what it likes where there
-// is none of that name, or the view is not inside it.
-// CorruptError, UnsupportedError: begin with `file`'s name.
-Checkpoint read_structure(const std::string& file, std::string_view text,
-                          const std::function<at::Tensor(const ViewOf& view)>& make_tensor);
+// What stands under `key` in what is called `name`; "" is the checkpoint.
+std::string child_name(const std::string& name, const std::string& key);
+
+// A dict of tensors, each of which has for its name that of the dict with its key.
+struct TensorDict {
+  std::string name;
+  std::vector<std::string> keys;
+};
+
+// What makes tensors for a checkpoint; throws what it likes where the file has none of that name, or the view is not
+// inside it.
+class TensorMaker {
+ public:
+  virtual ~TensorMaker() = default;
+  virtual at::Tensor make(const ViewOf& view) = 0;
+  // Of an entry of the checkpoint. True: it is taken care of, and is left out.
+  virtual bool take(const std::string& /*key*/, const TensorDict& /*dict*/) { return false; }
+};
+
+// The checkpoint that the text says. CorruptError, UnsupportedError: begin with `file`'s name.
+Checkpoint read_structure(const std::string& file, std::string_view text, TensorMaker& maker);
 
 }  // namespace ckptio::detail

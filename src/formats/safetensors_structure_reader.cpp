@@ -30,11 +30,11 @@ std::string from_hex(std::string_view text) {
 // Builds values from the inside out.
 class StructureHandler final : public JsonHandler {
  public:
-  StructureHandler(const std::string& file, const std::function<at::Tensor(const ViewOf&)>& make_tensor)
-      : file_(file), make_tensor_(make_tensor) {}
+  StructureHandler(const std::string& file, TensorMaker& maker) : file_(file), maker_(maker) {}
 
   Checkpoint take() && {
     if (!checkpoint_) fail("it is no object with the keys version and checkpoint");
+    for (const std::string& key : taken_) checkpoint_->erase(key);
     return std::move(*checkpoint_);
   }
 
@@ -123,14 +123,17 @@ class StructureHandler final : public JsonHandler {
   }
 
   void insert(Dict& dict, const Value& key, Value&& value) const {
-    if (dict.contains(key)) fail("the key " + quote_name(to_string(key)) + " comes twice");
-    dict[key] = std::move(value);
+    const std::size_t n_before = dict.size();
+    Value& place = dict[key];
+    if (dict.size() == n_before) fail("the key " + quote_name(to_string(key)) + " comes twice");
+    place = std::move(value);
   }
 
   // What {tag: held} stands for. TypeError, ValueError and IndexError where `held` is not of its form.
-  Value special(const std::string& tag, Value& held) const {
-    if (tag == "$tensor") return held.is_null() ? at::Tensor() : make_tensor_({held.as<std::string>()});
-    if (tag == "$view") return make_tensor_(view(held.as<List>()));
+  Value special(const std::string& tag, Value& held) {
+    if (tag == "$tensor") return held.is_null() ? at::Tensor() : maker_.make({held.as<std::string>()});
+    if (tag == "$tensors") return tensors(held.mutable_as<List>());
+    if (tag == "$view") return maker_.make(view(held.as<List>()));
     if (tag == "$tuple") {
       List& items = held.mutable_as<List>();
       return Tuple(std::make_move_iterator(items.begin()), std::make_move_iterator(items.end()));
@@ -150,6 +153,20 @@ class StructureHandler final : public JsonHandler {
     if (tag == "$complex")
       return std::complex<double>(held.as<List>().at(0).as<double>(), held.as<List>().at(1).as<double>());
     fail("the unknown key " + quote_name(tag));
+  }
+
+  Value tensors(List& parts) {
+    if (parts.size() != 2) fail("$tensors is no pair of a name and keys");
+    TensorDict dict{std::move(parts.at(0).mutable_as<std::string>()), {}};
+    for (Value& key : parts.at(1).mutable_as<List>()) dict.keys.push_back(std::move(key.mutable_as<std::string>()));
+    const bool is_entry = frames_.size() == 2 && frames_[0].key == "checkpoint" && frames_[1].is_object;
+    if (is_entry && maker_.take(frames_[1].key, dict)) {
+      taken_.push_back(frames_[1].key);
+      return {};
+    }
+    Dict tensors;
+    for (const std::string& key : dict.keys) insert(tensors, key, maker_.make({child_name(dict.name, key)}));
+    return tensors;
   }
 
   Dict dict(List& pairs) const {
@@ -219,7 +236,8 @@ class StructureHandler final : public JsonHandler {
   }
 
   const std::string& file_;
-  const std::function<at::Tensor(const ViewOf&)>& make_tensor_;
+  TensorMaker& maker_;
+  std::vector<std::string> taken_;  // keys of the checkpoint that the maker has
   std::vector<Frame> frames_;
   std::size_t n_values_ = 0;
   std::optional<Checkpoint> checkpoint_;
@@ -227,9 +245,8 @@ class StructureHandler final : public JsonHandler {
 
 }  // namespace
 
-Checkpoint read_structure(const std::string& file, std::string_view text,
-                          const std::function<at::Tensor(const ViewOf& view)>& make_tensor) {
-  StructureHandler handler(file, make_tensor);
+Checkpoint read_structure(const std::string& file, std::string_view text, TensorMaker& maker) {
+  StructureHandler handler(file, maker);
   try {
     read_json(text, kMaxJsonDepth, handler);
   } catch (const JsonError& error) {

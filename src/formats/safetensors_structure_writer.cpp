@@ -3,13 +3,13 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
-#include <functional>
 
-#include "codec/flat_index.h"
 #include "codec/json_text.h"
-#include "codec/safetensors_file.h"
+#include "codec/safetensors_header.h"
 #include "codec/zip_directory.h"
+#include "hash/hash_table.h"
 #include "value/dtype_name.h"
 #include "value/tensor_storage.h"
 
@@ -87,6 +87,13 @@ std::string join(const std::vector<std::string>& items) {
 }
 
 }  // namespace
+
+std::string child_name(const std::string& name, const std::string& key) {
+  if (name.empty()) return key;
+  std::string child;
+  child.reserve(name.size() + 1 + key.size());
+  return child.append(name).append(".").append(key);
+}
 
 void Problems::raise(const std::string& path) const {
   std::vector<std::string> all = of_type;
@@ -173,11 +180,15 @@ class StructureDraft::Writer {
     }
     if (const std::string why = why_not(tensor); !why.empty()) return refuse(value, why);
     std::string name = wanted_name;
-    for (int number = 2; !take(name); ++number) name = wanted_name + "#" + std::to_string(number);
+    for (int number = 2; !add(name, tensor, value); ++number) name = wanted_name + "#" + std::to_string(number);
     draft_.is_flat_ = draft_.is_flat_ && name == wanted_name;
+    break_off({draft_.tensors_.size() - 1, draft_.tensors_.size()});
+  }
+
+  void break_off(Part part) {
+    draft_.parts_.push_back(std::move(part));
     draft_.pieces_.push_back(std::move(text_));
     text_.clear();
-    draft_.tensors_.push_back({std::move(name), tensor, &value});
   }
 
   template <class Items>
@@ -217,8 +228,28 @@ class StructureDraft::Writer {
       const auto* text = key.get_if<std::string>();
       is_object = is_object && text != nullptr && !text->starts_with('$');
     }
-    is_object ? object(entries, name, value) : in_tag("$dict", [&] { pairs(entries, name, value); });
+    const bool is_done = is_object && tensors(entries, name);
+    if (!is_done) is_object ? object(entries, name, value) : in_tag("$dict", [&] { pairs(entries, name, value); });
     --depth_;
+  }
+
+  // Of a dict of tensors alone, whose keys are ASCII and whose names are free. False: it is none, and nothing was
+  // written.
+  bool tensors(const Dict& entries, const std::string& name) {
+    const std::size_t first = draft_.tensors_.size();
+    const auto is_right = [&](const auto& entry) {
+      const auto* tensor = entry.second.template get_if<at::Tensor>();
+      if (tensor == nullptr || !tensor->defined() || !why_not(*tensor).empty()) return false;
+      const std::string& key = entry.first.template as<std::string>();
+      const bool is_ascii = std::none_of(key.begin(), key.end(), [](char c) { return (c & 0x80) != 0; });
+      return is_ascii && add(child_name(name, key), *tensor, entry.second);
+    };
+    if (entries.empty() || !std::all_of(entries.begin(), entries.end(), is_right)) {
+      while (draft_.tensors_.size() > first) remove_last();
+      return false;
+    }
+    break_off({first, draft_.tensors_.size(), name});
+    return true;
   }
 
   void object(const Dict& entries, const std::string& name, const Value* value) {
@@ -281,25 +312,26 @@ class StructureDraft::Writer {
     problems_.of_type.push_back(value.path() + " (" + why + ")");
   }
 
-  // False if the name is not free. Otherwise it is that of the next tensor.
-  bool take(const std::string& name) {
-    if (name == "__metadata__") return false;
+  // False, and nothing was done, if the name is not free.
+  bool add(const std::string& name, const at::Tensor& tensor, const Value& value) {
+    if (name == kSafetensorsMetadataKey) return false;
     const auto number = static_cast<std::uint32_t>(draft_.tensors_.size());
-    return number == names_.find_or_add(std::hash<std::string>{}(name), number,
-                                        [&](std::uint32_t i) { return draft_.tensors_[i].name == name; });
+    const auto is_it = [&](std::uint32_t i) { return draft_.tensors_[i].name == name; };
+    if (names_.find_or_add(hash_of(name), number, is_it) != nullptr) return false;
+    draft_.tensors_.push_back({name, tensor, &value});
+    return true;
   }
 
-  static std::string child_name(const std::string& name, const std::string& key) {
-    if (name.empty()) return key;
-    std::string child;
-    child.reserve(name.size() + 1 + key.size());
-    return child.append(name).append(".").append(key);
+  void remove_last() {
+    const auto last = static_cast<std::uint32_t>(draft_.tensors_.size() - 1);
+    names_.erase(names_.find(hash_of(draft_.tensors_[last].name), [last](std::uint32_t i) { return i == last; }));
+    draft_.tensors_.pop_back();
   }
 
   StructureDraft& draft_;
   PlainValues plain_values_;
   Problems& problems_;
-  FlatIndex names_;  // into draft_.tensors_
+  HashTable<std::uint32_t> names_;  // into draft_.tensors_
   std::string text_;
   std::size_t depth_ = 0;
 };
@@ -310,8 +342,8 @@ StructureDraft::StructureDraft(const Checkpoint& checkpoint, PlainValues plain_v
 
 std::string StructureDraft::text(const std::vector<ViewOf>& views) const {
   std::string text = pieces_.front();
-  for (std::size_t i = 0; i < views.size(); ++i) {
-    append_view(text, views[i]);
+  for (std::size_t i = 0; i < parts_.size(); ++i) {
+    append(text, parts_[i], views);
     text += pieces_[i + 1];
   }
   if (text.size() > kMaxStructureValues && count_values(text) > kMaxStructureValues) {
@@ -319,6 +351,32 @@ std::string StructureDraft::text(const std::vector<ViewOf>& views) const {
                      std::to_string(kMaxStructureValues) + ")");
   }
   return text;
+}
+
+void StructureDraft::append(std::string& out, const Part& part, const std::vector<ViewOf>& views) const {
+  if (!part.dict) return append_view(out, views[part.first]);
+  const auto append_keys = [&](const auto& append_more) {
+    for (std::size_t i = part.first; i < part.last; ++i) {
+      if (i > part.first) out += ',';
+      append_json_quoted(out, std::string_view(tensors_[i].name).substr(part.dict->empty() ? 0 : part.dict->size() + 1));
+      append_more(views[i]);
+    }
+  };
+  const auto has_own_name = [&](const NamedTensor& tensor) {
+    const ViewOf& view = views[static_cast<std::size_t>(&tensor - tensors_.data())];
+    return view.is_same && view.name == tensor.name;
+  };
+  if (std::all_of(&tensors_[part.first], &tensors_[part.first] + (part.last - part.first), has_own_name)) {
+    out += "{\"$tensors\":[";
+    append_json_quoted(out, *part.dict);
+    out += ",[";
+    append_keys([](const ViewOf&) {});
+    out += "]]}";
+  } else {
+    out += '{';
+    append_keys([&](const ViewOf& view) { append_view(out += ':', view); });
+    out += '}';
+  }
 }
 
 }  // namespace ckptio::detail

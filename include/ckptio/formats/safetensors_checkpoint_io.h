@@ -9,12 +9,14 @@
 // Python state_dict is, is not kept. Of any other checkpoint
 //   tensors   are named by their path, joined with dots: state_dict.fc.weight, optimizer_states.0.state.0.exp_avg (with
 //             "#2" behind a name that is taken);
-//   the rest  goes into the metadata entry "ckptio.structure", JSON {"version": 1, "checkpoint": ...}, so that loading
+//   the rest  goes into the metadata entry "ckptio.structure", JSON {"version": 2, "checkpoint": ...}, so that loading
 //             gives the same checkpoint back. There a tensor is {"$tensor": name} (or {"$view": [name, dtype, offset,
-//             sizes, strides]}, a view of that one's memory); None, bool, int, float, str, list and dict with str keys
-//             are JSON's own; others have one key that begins with '$': "$tuple", "$dict" (a list of [key, value]),
-//             "$bytes" and "$bytearray" (hexadecimal), "$int" (beyond 64 bits), "$float" (nan, inf, -inf), "$complex",
-//             "$set", "$frozenset", "$size", "$dtype", "$device", "$ordered_dict" and "$counter" ([dict, attributes]).
+//             sizes, strides]}, a view of that one's memory), and a dict of nothing but tensors {"$tensors": [path,
+//             keys]}, where the path joined with each key is a tensor's name (new in version 2); None, bool, int, float,
+//             str, list and dict with str keys are JSON's own; others have one key that begins with '$': "$tuple",
+//             "$dict" (a list of [key, value]), "$bytes" and "$bytearray" (hexadecimal), "$int" (beyond 64 bits),
+//             "$float" (nan, inf, -inf), "$complex", "$set", "$frozenset", "$size", "$dtype", "$device",
+//             "$ordered_dict" and "$counter" ([dict, attributes]).
 // A file that holds no such entry, another library's, is loaded as a flat Dict.
 //
 // Tensors that share memory are kept once, as save_model of the library does: under the first name, in alphabetical

@@ -83,10 +83,10 @@ def check(folder):
     with safe_open(folder / "nested.safetensors", "pt") as file:
         metadata = file.metadata()
     assert metadata["format"] == "pt"
-    assert json.loads(metadata["ckptio.structure"]) == {"version": 1, "checkpoint": {
+    assert json.loads(metadata["ckptio.structure"]) == {"version": 2, "checkpoint": {
         "epoch": 3,
-        "state_dict": {"fc.weight": {"$tensor": "state_dict.fc.weight"}},
-        "optimizer_states": [{"state": {"$dict": [[0, {"exp_avg": {"$tensor": "optimizer_states.0.state.0.exp_avg"}}]]},
+        "state_dict": {"$tensors": ["state_dict", ["fc.weight"]]},
+        "optimizer_states": [{"state": {"$dict": [[0, {"$tensors": ["optimizer_states.0.state.0", ["exp_avg"]]}]]},
                               "betas": {"$tuple": [0.9, 0.999]}}]}}
 
 

@@ -266,6 +266,39 @@ TEST_CASE("A safetensors file is restored into the memory a state has", "[safete
   CHECK_FALSE(SafetensorsCheckpointIO().requires_state_on_load());
 }
 
+TEST_CASE("A safetensors file's dict of tensors is restored by name, or refused by name", "[safetensors][in_place]") {
+  SafetensorsCheckpointIO io(std::make_shared<MemoryStorage>());
+  const at::Tensor a = torch::rand({3, 4}), b = torch::rand({5});
+  const auto restored = [&](const Checkpoint& checkpoint, const std::string& key) {
+    io.save_checkpoint(checkpoint, "x");
+    Buffers live(torch::zeros({3, 4}), torch::zeros({5}));
+    State state = key.empty() ? State(live) : State();
+    if (!key.empty()) state.add(key, live);
+    const auto rest = io.load_checkpoint("x", {.state = &state});
+    CHECK(torch::equal(live.named_buffers()["a"], a));
+    CHECK(torch::equal(live.named_buffers()["b"], b));
+    return rest;
+  };
+  CHECK(restored({{"m", Dict{{"a", a}, {"b", b}}}, {"epoch", 2}}, "m") == Checkpoint{{"epoch", 2}});
+  CHECK(restored({{"m", Dict{{"b", b}, {"a", a}}}}, "m") == std::nullopt);  // in another order
+  CHECK(restored({{"m", Dict{{"a", a.t().contiguous().t()}, {"b", b}}}}, "m") == std::nullopt);
+  CHECK(restored({{"m", Dict{{"a", a}, {"b", b}}}, {"n", b}, {"k", Dict{{"a", a}}}}, "m") ==
+        Checkpoint{{"n", b}, {"k", Dict{{"a", a}}}});
+  CHECK(restored({{"a", a}, {"b", b}}, "") == std::nullopt);
+  const auto refused = [&](const Dict& dict, const std::string& what) {
+    io.save_checkpoint({{"m", dict}}, "x");
+    Buffers live(torch::zeros({3, 4}), torch::zeros({5}));
+    State state;
+    state.add("m", live);
+    CHECK_THROWS_WITH(io.load_checkpoint("x", {.state = &state}), ContainsSubstring(what));
+    CHECK(torch::equal(live.named_buffers()["a"], torch::zeros({3, 4})));
+  };
+  refused({{"a", a}}, "missing (1):\n    m.b");
+  refused({{"a", a}, {"b", b}, {"c", b.clone()}}, "unexpected (1):\n    m.c");
+  refused({{"a", a}, {"b", torch::rand({6})}}, "m.b: shape [5] expected, found [6]");
+  refused({{"a", a}, {"b", b.to(torch::kDouble)}}, "m.b");
+}
+
 TEST_CASE("Tensors of other strides, and large ones, are restored piece by piece", "[python][in_place]") {
   const TempFolder folder;
   PythonCheckpointIO io;

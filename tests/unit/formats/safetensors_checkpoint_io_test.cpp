@@ -417,12 +417,18 @@ TEST_CASE("A structure that is none, or does not fit the file, is corrupt", "[sa
   CHECK_THAT(structure_error("1"), ContainsSubstring("it is no object"));
   CHECK_THAT(structure_error("[]"), ContainsSubstring("it is no object with the keys version and checkpoint"));
   CHECK_THAT(structure_error(wrap("[]")), ContainsSubstring("it is no object with the keys"));
-  CHECK_THAT(structure_error(R"({"version":2,"checkpoint":{"x":{"$new":1}}})"),
-             ContainsSubstring("is of version 2, written by a newer ckptio; this one reads version 1"));
+  CHECK_THAT(structure_error(R"({"version":3,"checkpoint":{"x":{"$new":1}}})"),
+             ContainsSubstring("is of version 3, written by a newer ckptio; this one reads version 2"));
   CHECK_THAT(structure_error(R"({"version":"1","checkpoint":{}})"), ContainsSubstring("its version is '1'"));
   CHECK_THAT(structure_error(wrap("{}")), ContainsSubstring("it says nothing of the tensor 'w'"));
   CHECK_THAT(structure_error(wrap(R"({"x":{"$tensor":"v"}})")), ContainsSubstring("there is no tensor 'v'"));
   CHECK_THAT(structure_error(wrap(R"({"x":{"$tensor":1}})")), ContainsSubstring("ckptio.structure"));
+  CHECK(structure_error(wrap(R"({"x":{"$tensors":["",["w"]]}})")) == "no error");
+  CHECK_THAT(structure_error(wrap(R"({"x":{"$tensors":["x",["w"]]}})")), ContainsSubstring("there is no tensor 'x.w'"));
+  CHECK_THAT(structure_error(wrap(R"({"x":{"$tensors":["",["w","w"]]}})")), ContainsSubstring("comes twice"));
+  CHECK_THAT(structure_error(wrap(R"({"x":{"$tensors":["w"]}})")), ContainsSubstring("no pair of a name and keys"));
+  CHECK_THAT(structure_error(wrap(R"({"x":{"$tensors":["",[1]]}})")), ContainsSubstring("ckptio.structure"));
+  CHECK_THAT(structure_error(wrap(R"({"x":{"$tensors":{"w":1}}})")), ContainsSubstring("ckptio.structure"));
   CHECK_THAT(structure_error(wrap(R"({"x":{"$magic":1}})")), ContainsSubstring("the unknown key '$magic'"));
   CHECK_THAT(structure_error(wrap(R"({"x":{"$tuple":[],"y":1}})")), ContainsSubstring("the key '$tuple' among others"));
   CHECK_THAT(structure_error(wrap(R"({"x":1,"x":2})")), ContainsSubstring("comes twice"));
@@ -440,6 +446,29 @@ TEST_CASE("A structure that is none, or does not fit the file, is corrupt", "[sa
   CHECK_THAT(structure_error(wrap(R"({"x":{"$complex":[1]}})")), ContainsSubstring("ckptio.structure"));
   CHECK_THAT(structure_error(wrap("{\"x\":" + std::string(3000, '[') + std::string(3000, ']') + "}")),
              ContainsSubstring("nested deeper"));
+}
+
+TEST_CASE("The structure names a dict of tensors once, where each has its own name and memory", "[safetensors]") {
+  Memory memory;
+  const at::Tensor a = torch::rand({3}), b = torch::rand({2, 2});
+  const auto text_of = [&](const Value& value) {
+    const Checkpoint checkpoint{{"epoch", 1}, {"x", value}};
+    const std::string file = memory.saved(checkpoint);
+    CHECK(memory.loaded() == checkpoint);
+    std::string text = file.substr(file.find("\\\"epoch"), file.find("}}\"}") - file.find("\\\"epoch"));
+    std::erase(text, '\\');
+    return text;
+  };
+  CHECK(text_of(Dict{{"b", b}, {"a.c", a}}) == R"("epoch":1,"x":{"$tensors":["x",["b","a.c"]]})");
+  CHECK(text_of(List{Dict{{"a", a}}}) == R"("epoch":1,"x":[{"$tensors":["x.0",["a"]]}])");
+  CHECK(text_of(Dict{{"a", a}, {"b", a}}) == R"("epoch":1,"x":{"a":{"$tensor":"x.a"},"b":{"$tensor":"x.a"}})");
+  CHECK(text_of(Dict{{"a", a}, {"n", 2}}) == R"("epoch":1,"x":{"a":{"$tensor":"x.a"},"n":2})");
+  CHECK(text_of(Dict{{"\xc3\xa9", a}}) == "\"epoch\":1,\"x\":{\"\xc3\xa9\":{\"$tensor\":\"x.\xc3\xa9\"}}");
+  CHECK(text_of(Dict{{"", Dict{{"a", a}}}, {"a", b}}) ==
+        R"("epoch":1,"x":{"":{"$tensors":["x.",["a"]]},"a":{"$tensor":"x.a"}})");
+  CHECK(text_of(Dict{{"p.q", Dict{{"a", a}}}, {"p", Dict{{"q", Dict{{"a", b}}}}}}) ==
+        R"("epoch":1,"x":{"p.q":{"$tensors":["x.p.q",["a"]]},"p":{"q":{"a":{"$tensor":"x.p.q.a#2"}}}})");
+  CHECK(text_of(Dict()) == R"("epoch":1,"x":{})");
 }
 
 TEST_CASE("A view in a structure must be inside its tensor", "[safetensors]") {
