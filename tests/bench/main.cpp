@@ -32,14 +32,14 @@ struct Options {
 std::string operations_text() {
   std::string text = "Operations:\n";
   for (const std::string& op : op_names())
-    text += "  " + op + std::string(20 - op.size(), ' ') + describe_op(op) + "\n";
+    text += "  " + op + std::string(23 - op.size(), ' ') + describe_op(op) + "\n";
   return text +
          "\nEach is run in turns with its limit, on tensors of the CPU. The ratio is ours / the limit's, the peak"
          " the state and the\nmost memory that ours held beside it.";
 }
 
 void print_row(const std::string& workload, const RaceOptions& race, const Result& result) {
-  std::printf("%-14s %-19s %-12s %7zu %9.1f %10.2f   %-34s %10.2f %7.2f %9.1f\n", workload.c_str(), race.op.c_str(),
+  std::printf("%-14s %-22s %-12s %7zu %9.1f %10.2f   %-44s %10.2f %7.2f %9.1f\n", workload.c_str(), race.op.c_str(),
               race.plugin.c_str(), race.n_threads, static_cast<double>(result.n_bytes) / 1e6, result.median_s * 1e3,
               result.limit.c_str(), result.limit_median_s * 1e3, result.median_s / result.limit_median_s,
               static_cast<double>(result.peak_rss_bytes) / 1e6);
@@ -70,7 +70,7 @@ void wait_for_turn() {
 void run(const Options& options) {
   std::filesystem::create_directories(options.folder);
   if (!options.json) {
-    std::printf("%-14s %-19s %-12s %7s %9s %10s   %-34s %10s %7s %9s\n", "workload", "op", "plugin", "threads", "MB",
+    std::printf("%-14s %-22s %-12s %7s %9s %10s   %-44s %10s %7s %9s\n", "workload", "op", "plugin", "threads", "MB",
                 "median ms", "limit", "limit ms", "ratio", "peak MB");
   }
   for (const std::string& name : options.workloads) {

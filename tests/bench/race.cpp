@@ -199,12 +199,22 @@ class Race {
 
   void load_cold() {
     load({}, true);
-    against_in_memory(
-        "read", [this] { read_all(ReadInto::memory); }, when(true));
+    against_cold_reads(1);
+  }
+
+  // One read of the file, or two.
+  void against_cold_reads(int n_passes) {
+    const std::string again = n_passes == 1 ? "" : ", and a second one";
+    const auto each_pass = [n_passes](auto read) {
+      return [n_passes, read] {
+        for (int pass = 0; pass < n_passes; ++pass) read();
+      };
+    };
+    against_in_memory("read" + again, each_pass([this] { read_all(ReadInto::memory); }), when(true));
     if (!can_write_directly(options_.folder)) return;
     for (const DirectWay way : direct_ways()) {
-      against(
-          "O_DIRECT read" + describe(way), [this, way] { read_direct(path_, n_bytes_, way); }, when(true));
+      against("O_DIRECT read" + describe(way) + again, each_pass([this, way] { read_direct(path_, n_bytes_, way); }),
+              when(true));
     }
   }
 
@@ -221,13 +231,23 @@ class Race {
     return parameters[parameters.size() / 2].key();
   }
 
-  void restore(LoadOptions options) {
+  void restore_cold(LoadOptions options) {
+    restore(options, true);
+    against_cold_reads(options.transactional ? 2 : 1);
+  }
+
+  void restore(LoadOptions options, bool is_cold) {
     save_file();
     options.state = &state_;
-    ours([this, options] {
+    const auto load = [this, options] {
       const auto rest = io_->load_checkpoint(path_, options);
       if (rest && rest->contains("state_dict")) state_.load_state_dict(*rest);  // by plugins that cannot in place
-    });
+    };
+    ours(load, when(is_cold));
+  }
+
+  void restore_warm(LoadOptions options) {
+    restore(options, false);
     if (workload_.is_small()) return against_reads_one_by_one();
     if (!options.verify) return against_in_memory("read", [this] { read_all(ReadInto::memory); });
     if (!options.transactional) {
@@ -287,11 +307,16 @@ const std::map<std::string, Race::Operation>& Race::operations() {
         [](Race& r) { r.save_in_background(Stall::overlapped); }}},
       {"load", {"load into new tensors", [](Race& r) { r.load_new(); }}},
       {"map", {"map the file, unverified", [](Race& r) { r.map(); }}},
-      {"inplace", {"restore in place, all checked before anything changes", [](Race& r) { r.restore({}); }}},
+      {"inplace", {"restore in place, all checked before anything changes", [](Race& r) { r.restore_warm({}); }}},
       {"inplace_one_pass",
-       {"restore in place, checked meanwhile", [](Race& r) { r.restore({.transactional = false}); }}},
-      {"inplace_unverified", {"restore in place, unchecked", [](Race& r) { r.restore({.verify = false}); }}},
+       {"restore in place, checked meanwhile", [](Race& r) { r.restore_warm({.transactional = false}); }}},
+      {"inplace_unverified", {"restore in place, unchecked", [](Race& r) { r.restore_warm({.verify = false}); }}},
       {"cold", {"load into new tensors from the disk", [](Race& r) { r.load_cold(); }}},
+      {"cold_inplace",
+       {"restore in place from the disk, all checked before anything changes", [](Race& r) { r.restore_cold({}); }}},
+      {"cold_inplace_one_pass",
+       {"restore in place from the disk, checked meanwhile",
+        [](Race& r) { r.restore_cold({.transactional = false}); }}},
       {"partial", {"load one tensor", [](Race& r) { r.load_part(); }}},
   };
   return operations;

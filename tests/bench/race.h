@@ -19,7 +19,7 @@ struct RaceOptions {
 };
 
 // save, durable, async_first, async, async_overlap, load, map, inplace, inplace_one_pass, inplace_unverified, cold,
-// partial.
+// cold_inplace, cold_inplace_one_pass, partial.
 const std::vector<std::string>& op_names();
 std::string describe_op(const std::string& op);
 

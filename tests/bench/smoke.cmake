@@ -16,9 +16,9 @@ function(measure out n_expected)
   endif()
   set(${out} "${lines}" PARENT_SCOPE)
 endfunction()
-# workloads * plugins * 12 operations
-measure(lines 144 --workload big adam small 3x40 --scale 0.02 --plugin torch python safetensors)
-measure(others 24 --workload 3x40 --plugin libtorch libtorch_pickle)
+# workloads * plugins * 14 operations
+measure(lines 168 --workload big adam small 3x40 --scale 0.02 --plugin torch python safetensors)
+measure(others 28 --workload 3x40 --plugin libtorch libtorch_pickle)
 list(APPEND lines ${others})
 foreach(line IN LISTS lines)
   foreach(field IN LISTS fields)

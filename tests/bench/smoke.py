@@ -9,6 +9,7 @@ import xml.etree.ElementTree
 
 import compare
 import peers
+import table
 
 FIELDS = {"workload", "op", "plugin", "threads", "n_bytes", "median_s", "limit", "limit_median_s", "ratio"}
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -58,7 +59,7 @@ def check_growth(bench, folder):
 def check_table(bench, folder):
     printed = run("table.py", "--bench", bench, "--repeat", "1", "--workload", "big", "small", "--scale", "0.01",
                   "--dir", folder)  # fmt: skip
-    assert len(re.findall(r"^\| .* \| [\d.]+ \| [\d.]+ \| .+ \|$", printed, re.MULTILINE)) == 10, printed
+    assert len(re.findall(r"^\| .* \| [\d.]+ \| [\d.]+ \| .+ \|$", printed, re.MULTILINE)) == len(table.ROWS), printed
     assert len(re.findall(r"^\| .* states? \| -?[\d.]+ \| -?[\d.]+ \|$", printed, re.MULTILINE)) == 3, printed
 
 

@@ -18,6 +18,8 @@ ROWS = {
     "inplace_unverified": "restore in place, unchecked",
     "load": "load into new tensors, checked",
     "cold": "the same from the disk",
+    "cold_inplace_one_pass": "restore in place from the disk, checked meanwhile",
+    "cold_inplace": "the same, all checked first",
 }
 
 
