@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "codec/object_references.h"
 
-#include <functional>
 #include <string_view>
 
-#include "codec/flat_index.h"
+#include "hash/hash_table.h"
 
 namespace ckptio::detail {
 namespace {
@@ -73,9 +72,8 @@ class Counter {
   void meet_text(const Object& object, std::string_view text) {
     result_.n_text_bytes += text.size();
     const auto number = static_cast<std::uint32_t>(texts_.size());
-    const std::uint32_t known = by_text_.find_or_add(std::hash<std::string_view>{}(text), number, [&](std::uint32_t i) {
-      return texts_[i]->get<ObjectString>()->utf8 == text;
-    });
+    const std::uint32_t known = by_text_.get_or_add(
+        hash_of(text), number, [&](std::uint32_t i) { return texts_[i]->get<ObjectString>()->utf8 == text; });
     if (known == number) {
       texts_.push_back(&object);
     } else {
@@ -86,7 +84,7 @@ class Counter {
   ObjectReferences result_;
   std::vector<Open> open_;
   std::vector<const Object*> texts_;  // the first object of each
-  FlatIndex by_text_;
+  HashTable<std::uint32_t> by_text_;
 };
 
 }  // namespace

@@ -29,13 +29,11 @@ void tell_of_change(const at::Tensor& tensor) {
   if (!tensor.is_inference()) tensor.unsafeGetTensorImpl()->bump_version();
 }
 
-std::uint64_t hash_of_address(const c10::Storage& storage) {
-  return hash_of(reinterpret_cast<std::uintptr_t>(storage.unsafeGetStorageImpl()));
-}
+std::uint64_t hash_of_storage(const c10::Storage& storage) { return hash_of_address(storage.unsafeGetStorageImpl()); }
 
 // Of a tensor's storage and its place there.
 std::uint64_t hash_of_place(const at::Tensor& tensor) {
-  return hash_of(hash_of_address(tensor.storage()) ^ static_cast<std::uint64_t>(tensor.storage_offset()));
+  return hash_of(hash_of_storage(tensor.storage()) ^ static_cast<std::uint64_t>(tensor.storage_offset()));
 }
 
 // Requires: both have plain storages.
@@ -118,6 +116,7 @@ InPlaceRestore::InPlaceRestore(const StorageReader& reader, const std::vector<St
 InPlaceRestore::~InPlaceRestore() = default;
 
 void InPlaceRestore::add_table(const std::string& name, FileEntries entries) {
+  taken_.reserve(taken_.size() + entries.size());
   tables_.try_emplace(name, std::move(entries), taken_);
 }
 
@@ -144,14 +143,14 @@ const c10::Storage& InPlaceRestore::storage(std::size_t index) {
   (mapped ? is_mapped_ : is_read_)[index] = true;
   storages_[index] = mapped ? *std::move(mapped) : reader_.read(index);
   addresses_[index] = storages_[index].unsafeGetStorageImpl();
-  by_storage_.find_or_add(hash_of_address(storages_[index]), static_cast<std::uint32_t>(index),
+  by_storage_.find_or_add(hash_of_storage(storages_[index]), static_cast<std::uint32_t>(index),
                           [](std::uint32_t) { return false; });
   return storages_[index];
 }
 
 std::optional<std::size_t> InPlaceRestore::find(const c10::Storage& storage) const {
   const std::uint32_t* index = by_storage_.find(
-      hash_of_address(storage), [&](std::uint32_t i) { return addresses_[i] == storage.unsafeGetStorageImpl(); });
+      hash_of_storage(storage), [&](std::uint32_t i) { return addresses_[i] == storage.unsafeGetStorageImpl(); });
   return index == nullptr ? std::nullopt : std::optional<std::size_t>(*index);
 }
 

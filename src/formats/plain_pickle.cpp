@@ -5,7 +5,6 @@
 
 #include <algorithm>
 
-#include "codec/flat_index.h"
 #include "codec/limits.h"
 #include "codec/pickle_output.h"
 #include "codec/tensor_output.h"
@@ -88,14 +87,14 @@ class Surveyor {
 
   bool add_text(const std::string& text) {
     const auto number = static_cast<std::uint32_t>(found_.texts.size());
-    const std::uint32_t* known = text_numbers_.find_or_add(
+    const std::uint32_t known = text_numbers_.get_or_add(
         hash_of(text), number, [&](std::uint32_t other) { return *found_.texts[other].text == text; });
-    found_.text_uses.push_back(known == nullptr ? number : *known);
+    found_.text_uses.push_back(known);
     found_.n_text_bytes += text.size();
-    if (known == nullptr) {
+    if (known == number) {
       found_.texts.push_back({{}, &text});
     } else {
-      found_.texts[*known].is_used_again = true;
+      found_.texts[known].is_used_again = true;
     }
     return true;
   }
@@ -104,7 +103,7 @@ class Surveyor {
     if (!tensor.defined() || !has_plain_storage(tensor) || tensor.is_meta()) return false;
     const c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
     const auto number = static_cast<std::uint32_t>(found_.tensors.size());
-    const std::uint32_t known = tensor_numbers_.find_or_add(FlatIndex::hash(impl), number, [&](std::uint32_t other) {
+    const std::uint32_t known = tensor_numbers_.get_or_add(hash_of_address(impl), number, [&](std::uint32_t other) {
       return found_.tensors[other].tensor->unsafeGetTensorImpl() == impl;
     });
     found_.tensor_uses.push_back(known);
@@ -120,7 +119,7 @@ class Surveyor {
   std::uint32_t add_storage(const c10::Storage& storage, DType dtype) {
     const c10::StorageImpl* impl = storage.unsafeGetStorageImpl();
     const auto number = static_cast<std::uint32_t>(found_.storages.size());
-    const std::uint32_t known = storage_numbers_.find_or_add(FlatIndex::hash(impl), number, [&](std::uint32_t other) {
+    const std::uint32_t known = storage_numbers_.get_or_add(hash_of_address(impl), number, [&](std::uint32_t other) {
       return found_.storages[other].storage->unsafeGetStorageImpl() == impl;
     });
     if (known == number) {
@@ -138,8 +137,7 @@ class Surveyor {
   }
 
   Survey found_;
-  HashTable<std::uint32_t> text_numbers_;
-  FlatIndex tensor_numbers_, storage_numbers_;
+  HashTable<std::uint32_t> text_numbers_, tensor_numbers_, storage_numbers_;
   std::uint32_t depth_ = 0;
 };
 

@@ -113,8 +113,8 @@ Object* ObjectBuilder::add_tensor(const at::Tensor& tensor) {
   if (!tensor.defined()) return graph_.make(ObjectNone{});
   const c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
   const auto number = static_cast<std::uint32_t>(tensors_.size());
-  const std::uint32_t known = tensor_numbers_.find_or_add(FlatIndex::hash(impl), number,
-                                                          [&](std::uint32_t i) { return tensors_[i].first == impl; });
+  const std::uint32_t known = tensor_numbers_.get_or_add(hash_of_address(impl), number,
+                                                         [&](std::uint32_t i) { return tensors_[i].first == impl; });
   if (known != number) return tensors_[known].second;
   Object* object = graph_.make(ObjectTensor{});
   tensors_.emplace_back(impl, object);
@@ -134,8 +134,8 @@ Object* ObjectBuilder::add_tensor(const at::Tensor& tensor) {
 std::uint32_t ObjectBuilder::add_storage(const c10::Storage& storage, std::optional<DType> dtype) {
   const c10::StorageImpl* impl = storage.unsafeGetStorageImpl();
   const auto number = static_cast<std::uint32_t>(storages_.size());
-  const std::uint32_t known = storage_numbers_.find_or_add(
-      FlatIndex::hash(impl), number, [&](std::uint32_t i) { return storages_[i].unsafeGetStorageImpl() == impl; });
+  const std::uint32_t known = storage_numbers_.get_or_add(
+      hash_of_address(impl), number, [&](std::uint32_t i) { return storages_[i].unsafeGetStorageImpl() == impl; });
   if (known == number) {
     StorageInfo& info = graph_.storages.emplace_back();
     info.key = std::to_string(number);

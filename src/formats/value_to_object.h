@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "ckptio/value.h"
-#include "codec/flat_index.h"
 #include "codec/object.h"
+#include "hash/hash_table.h"
 
 namespace ckptio::detail {
 
@@ -54,10 +54,10 @@ class ObjectBuilder {
 
   ObjectGraph graph_;
   std::vector<c10::Storage> storages_;
-  FlatIndex storage_numbers_;  // by StorageImpl
+  HashTable<std::uint32_t> storage_numbers_;  // by StorageImpl
   std::vector<std::pair<const c10::TensorImpl*, Object*>> tensors_;
-  FlatIndex tensor_numbers_;      // into tensors_
-  std::vector<at::Tensor> kept_;  // parts of tensors, alive until the end so that no address stands for two
+  HashTable<std::uint32_t> tensor_numbers_;  // into tensors_
+  std::vector<at::Tensor> kept_;             // parts of tensors, alive until the end so that no address stands for two
   std::unordered_map<const Object*, Object*> copies_;
   std::vector<std::pair<const Object*, Object*>> to_copy_;  // made, but still without content
   bool has_quantized_ = false;

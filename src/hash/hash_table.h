@@ -16,6 +16,9 @@ namespace ckptio::detail {
 std::uint64_t hash_of(std::string_view text);
 std::uint64_t hash_ignoring_case(std::string_view text);  // of ASCII letters: as fold_case()
 std::uint64_t hash_of(std::uint64_t number);
+inline std::uint64_t hash_of_address(const void* address) {
+  return hash_of(std::uint64_t{reinterpret_cast<std::uintptr_t>(address)});
+}
 
 template <class Item>
 class HashTable {
@@ -45,6 +48,13 @@ class HashTable {
     slot = {item, tag_of(hash)};
     ++n_items_;
     return nullptr;
+  }
+
+  // The item that is there, or else `item`, which is added.
+  template <class IsIt>
+  Item get_or_add(std::uint64_t hash, Item item, IsIt is_it) {
+    const Item* known = find_or_add(hash, item, is_it);
+    return known == nullptr ? item : *known;
   }
 
   // Requires: find() gave it.

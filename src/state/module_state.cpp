@@ -18,7 +18,6 @@
 namespace ckptio {
 namespace {
 
-using detail::hash_of;
 using detail::HashTable;
 using Named = std::pair<std::string, at::Tensor>;
 
@@ -107,7 +106,6 @@ void detail::plan_load(torch::nn::Module& module, const Dict& state, const std::
     const std::string* text = next == state.end() ? nullptr : next->first.get_if<std::string>();
     return text != nullptr && *text == name ? &(next++)->second : state.find(name);
   };
-  const auto hash_of_place = [](const Value* value) { return hash_of(reinterpret_cast<std::uintptr_t>(value)); };
   std::vector<Named> tensors = collect(module);
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     prefetch_ahead(
@@ -115,7 +113,7 @@ void detail::plan_load(torch::nn::Module& module, const Dict& state, const std::
     auto& [name, target] = tensors[i];
     const Value* value = find(name);
     const auto is_it = [value](const Value* other) { return other == value; };
-    if (value != nullptr) known.find_or_add(hash_of_place(value), value, is_it);
+    if (value != nullptr) known.find_or_add(detail::hash_of_address(value), value, is_it);
     if (value == nullptr) {
       one_sided.missing.push_back({join(prefix, name), describe(target)});
     } else if (std::string why = why_not(target, *value, plan.convert_dtypes); !why.empty()) {
@@ -128,7 +126,7 @@ void detail::plan_load(torch::nn::Module& module, const Dict& state, const std::
   for (const auto& [key, value] : state) {
     if (known.size() == state.size()) break;
     const auto is_it = [&value](const Value* other) { return other == &value; };
-    if (known.find(hash_of_place(&value), is_it) != nullptr) continue;
+    if (known.find(detail::hash_of_address(&value), is_it) != nullptr) continue;
     const std::string* name = key.get_if<std::string>();
     one_sided.unexpected.push_back({join(prefix, name != nullptr ? *name : to_string(key)), describe(value)});
   }

@@ -20,15 +20,13 @@ auto same_as(const c10::StorageImpl* impl) {
 class Storages {
  public:
   using Impl = const c10::StorageImpl*;
-  void insert(Impl impl) { table_.find_or_add(hash(impl), impl, same_as(impl)); }
+  void insert(Impl impl) { table_.find_or_add(hash_of_address(impl), impl, same_as(impl)); }
   void erase(Impl impl) {
-    if (const Impl* known = table_.find(hash(impl), same_as(impl))) table_.erase(known);
+    if (const Impl* known = table_.find(hash_of_address(impl), same_as(impl))) table_.erase(known);
   }
-  bool contains(Impl impl) const { return table_.find(hash(impl), same_as(impl)) != nullptr; }
+  bool contains(Impl impl) const { return table_.find(hash_of_address(impl), same_as(impl)) != nullptr; }
 
  private:
-  static std::uint64_t hash(Impl impl) { return hash_of(std::uint64_t{reinterpret_cast<std::uintptr_t>(impl)}); }
-
   HashTable<Impl> table_;
 };
 

@@ -5,7 +5,7 @@
 
 #include <vector>
 
-#include "codec/flat_index.h"
+#include "hash/hash_table.h"
 #include "value/tensor_storage.h"
 
 namespace ckptio::detail {
@@ -61,7 +61,7 @@ class Replacer {
   const c10::Storage& replaced(const c10::Storage& storage) {
     const c10::StorageImpl* impl = storage.unsafeGetStorageImpl();
     const auto number = static_cast<std::uint32_t>(replaced_.size());
-    const std::uint32_t known = numbers_.find_or_add(FlatIndex::hash(impl), number, [&](std::uint32_t i) {
+    const std::uint32_t known = numbers_.get_or_add(hash_of_address(impl), number, [&](std::uint32_t i) {
       return replaced_[i].from.unsafeGetStorageImpl() == impl;
     });
     if (known == number) replaced_.push_back({storage, replace_(storage)});
@@ -74,7 +74,7 @@ class Replacer {
   const std::function<c10::Storage(const c10::Storage&)>& replace_;
   const std::function<at::Tensor(const at::Tensor&)>& replace_other_;
   std::vector<Replaced> replaced_;
-  FlatIndex numbers_;  // into it, by StorageImpl
+  HashTable<std::uint32_t> numbers_;  // into it, by StorageImpl
 };
 
 }  // namespace
