@@ -5,6 +5,7 @@
 
 #include "value/mapped_record.h"
 #include "value/tensor_storage.h"
+#include "value/torch_reason.h"
 
 namespace ckptio {
 
@@ -16,10 +17,8 @@ c10::Storage move_to(const c10::Storage& storage, const c10::Device& device) {
   try {
     return detail::bytes_of(storage).to(device).storage();
   } catch (const std::exception& error) {  // c10::Error, or what a backend that is not there throws
-    const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
-    const std::string reason = torch_error != nullptr ? torch_error->what_without_backtrace() : error.what();
     throw UnsupportedError("map_location: tensors cannot be put on device '" + device.str() +
-                           "' of this machine: " + reason);
+                           "' of this machine: " + detail::torch_reason(error));
   }
 }
 

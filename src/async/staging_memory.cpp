@@ -9,6 +9,7 @@
 #include <cstring>
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include "async/huge_pages.h"
 #include "ckptio/error.h"
@@ -29,11 +30,11 @@ constexpr std::size_t kMaxBytes = std::size_t{1} << 62;   // so that rounding up
 
 }  // namespace
 
-StagingBuffer::~StagingBuffer() {
+MappedBuffer::~MappedBuffer() {
   if (data_ != nullptr) ::munmap(data_, capacity_);
 }
 
-void StagingBuffer::grow(std::size_t n_bytes) {
+void MappedBuffer::grow(std::size_t n_bytes) {
   if (n_bytes <= capacity_) return;
   if (n_bytes > kMaxBytes) throw_no_memory(n_bytes, ENOMEM);
   const std::size_t unit = n_bytes < kHugePageBytes ? kPageBytes : kHugePageBytes;
@@ -59,11 +60,14 @@ void StagingBuffer::grow(std::size_t n_bytes) {
   ask_for_huge_pages(data_, capacity_);
 }
 
-StagingMemory::StagingMemory(std::size_t max_kept) : max_kept_(max_kept) { kept_.reserve(max_kept); }
+StagingMemory::StagingMemory(std::size_t max_kept, MakeBuffer make_buffer)
+    : max_kept_(max_kept), make_buffer_(std::move(make_buffer)) {
+  kept_.reserve(max_kept);
+}
 
 std::shared_ptr<StagingBuffer> StagingMemory::acquire(std::size_t n_bytes) {
   std::unique_ptr<StagingBuffer> buffer = take(n_bytes);
-  if (!buffer) buffer = std::make_unique<StagingBuffer>();
+  if (!buffer) buffer = make_buffer_();
   std::shared_ptr<StagingBuffer> shared(buffer.release(), [home = weak_from_this()](StagingBuffer* used) {
     std::unique_ptr<StagingBuffer> owned(used);
     if (const auto memory = home.lock()) memory->give_back(std::move(owned));

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // StagingMemory: where a save keeps its copy of the tensors. Buffers are kept and used again, because what a copy costs
 // is the page faults of fresh memory: writing to it is several times slower than writing to memory that is there.
-// They are mapped from the system, so no page is shared with anything else.
 //
 // Threads: StagingMemory from any; a buffer as any memory.
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -20,22 +20,34 @@ class StagingBuffer {
   StagingBuffer() = default;
   StagingBuffer(const StagingBuffer&) = delete;
   StagingBuffer& operator=(const StagingBuffer&) = delete;
-  ~StagingBuffer();
+  virtual ~StagingBuffer() = default;
 
   char* data() const noexcept { return data_; }
   std::size_t capacity() const noexcept { return capacity_; }
   // Makes the capacity at least `n_bytes`; what was in it may be lost. IoError where the system has no memory.
-  void grow(std::size_t n_bytes);
+  virtual void grow(std::size_t n_bytes) = 0;
 
- private:
+ protected:
   char* data_ = nullptr;
   std::size_t capacity_ = 0;
 };
 
+// Mapped from the system, so no page is shared with anything else.
+class MappedBuffer final : public StagingBuffer {
+ public:
+  MappedBuffer() = default;
+  ~MappedBuffer() override;
+  void grow(std::size_t n_bytes) override;
+};
+
+inline std::unique_ptr<StagingBuffer> make_mapped_buffer() { return std::make_unique<MappedBuffer>(); }
+
 class StagingMemory : public std::enable_shared_from_this<StagingMemory> {
  public:
+  using MakeBuffer = std::function<std::unique_ptr<StagingBuffer>()>;
+
   // At most `max_kept` buffers that nobody uses are kept.
-  explicit StagingMemory(std::size_t max_kept);
+  explicit StagingMemory(std::size_t max_kept, MakeBuffer make_buffer = make_mapped_buffer);
 
   // A buffer of at least `n_bytes`, one that is kept if there is any. It comes back when the last copy of the pointer
   // goes, on whatever thread, so that whoever still refers to a snapshot never sees it change. IoError as grow().
@@ -50,6 +62,7 @@ class StagingMemory : public std::enable_shared_from_this<StagingMemory> {
   void give_back(std::unique_ptr<StagingBuffer> buffer);
 
   const std::size_t max_kept_;
+  const MakeBuffer make_buffer_;
   mutable std::mutex mutex_;
   std::vector<std::unique_ptr<StagingBuffer>> kept_;
 };

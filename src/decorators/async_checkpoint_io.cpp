@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // A save, step by step: (1) the caller waits for room, and is told what went wrong before; (2) it copies containers and
-// plain values, and notes which tensors there are; (3) the staging thread copies the storages into memory of ours:
-// Staged; (4) it puts them into the copied containers; (5) the writing thread hands those to the wrapped plugin:
-// Written, Durable; (6) the memory comes back, and there is room for the next.
-// Of a checkpoint that is handed over nothing is copied in (2), and the tensors are noted in (3).
+// plain values, notes which tensors there are, and has accelerators begin to copy theirs into pinned memory of ours;
+// (3) the staging thread copies the CPU's storages into memory of ours, and waits for the accelerators: Staged; (4) it
+// puts them into the copied containers; (5) the writing thread hands those to the wrapped plugin: Written, Durable; (6)
+// the memory comes back, and there is room for the next. Of a checkpoint that is handed over nothing is copied in (2),
+// and the tensors are noted in (3).
 #include "ckptio/decorators/async_checkpoint_io.h"
 
 #include <ATen/DeviceAccelerator.h>
@@ -14,6 +15,7 @@
 
 #include "async/save_queue.h"
 #include "async/written_signal.h"
+#include "decorators/pinned_buffer.h"
 #include "decorators/snapshot.h"
 
 namespace ckptio {
@@ -32,8 +34,12 @@ std::size_t n_threads(const AsyncCheckpointIOOptions& options) {
 // Used by the staging thread alone while it runs. Shared with the saves, which may outlive the plugin.
 struct Staging {
   explicit Staging(const AsyncCheckpointIOOptions& options)
-      : memory(std::make_shared<detail::StagingMemory>(options.max_pending)), pool(n_threads(options)) {}
+      : memory(std::make_shared<detail::StagingMemory>(options.max_pending)),
+        pinned(std::make_shared<detail::StagingMemory>(options.max_pending,
+                                                       [] { return std::make_unique<detail::PinnedBuffer>(); })),
+        pool(n_threads(options)) {}
   const std::shared_ptr<detail::StagingMemory> memory;
+  const std::shared_ptr<detail::StagingMemory> pinned;  // for what accelerators copy; used by the callers
   detail::WorkerPool pool;
 };
 
@@ -48,7 +54,7 @@ class BackgroundSave : public detail::SaveSteps {
         storage_options_(storage_options) {}
 
   void survey(SaveProgress& progress) {
-    snapshot_.survey();
+    snapshot_.survey(*staging_->pinned);
     progress.update_timing([this](SaveTiming& timing) { timing.n_bytes = snapshot_.n_bytes(); });
     is_surveyed_ = true;
   }
@@ -90,6 +96,17 @@ struct AsyncCheckpointIO::Engine {
       : staging(std::make_shared<Staging>(options)),
         queue({.max_pending = options.max_pending, .drain_timeout = options.drain_timeout}) {}
 
+  void reserve(const detail::StagingBytes& n_bytes) {
+    queue.post([staging = staging, n_bytes] {
+      try {
+        const auto buffer = staging->memory->acquire(n_bytes.mapped);
+        detail::prefault(*buffer, n_bytes.mapped, staging->pool);
+        if (n_bytes.pinned > 0) staging->pinned->acquire(n_bytes.pinned);  // has its pages then
+      } catch (const Error&) {                                             // the save that needs it says so
+      }
+    });
+  }
+
   const std::shared_ptr<Staging> staging;
   detail::SaveQueue queue;  // ends first
 };
@@ -111,7 +128,7 @@ SaveFuture AsyncCheckpointIO::async_save_checkpoint(const Checkpoint& checkpoint
   }));
 }
 
-// What is on other devices is brought here in the order of the work that the calling thread gave them.
+// What is on other devices is copied in the order of the work that the calling thread gave them.
 SaveFuture AsyncCheckpointIO::hand_over_checkpoint(Checkpoint checkpoint, const std::string& path,
                                                    const std::optional<Dict>& storage_options) {
   wrapped();
@@ -147,6 +164,7 @@ void AsyncCheckpointIO::teardown() {
   engine_->queue.stop();
   engine_->staging->pool.stop();
   engine_->staging->memory->free_kept();
+  engine_->staging->pinned->free_kept();
   try {
     WrappingCheckpointIO::teardown();
   } catch (...) {
@@ -155,16 +173,8 @@ void AsyncCheckpointIO::teardown() {
   engine_->queue.throw_error();
 }
 
-void AsyncCheckpointIO::reserve(const Checkpoint& checkpoint) { reserve(detail::staging_bytes(checkpoint)); }
+void AsyncCheckpointIO::reserve(const Checkpoint& checkpoint) { engine_->reserve(detail::staging_bytes(checkpoint)); }
 
-void AsyncCheckpointIO::reserve(std::size_t n_bytes) {
-  engine_->queue.post([staging = engine_->staging, n_bytes] {
-    try {
-      const auto buffer = staging->memory->acquire(n_bytes);
-      detail::prefault(*buffer, n_bytes, staging->pool);
-    } catch (const Error&) {  // the save that needs it says so
-    }
-  });
-}
+void AsyncCheckpointIO::reserve(std::size_t n_bytes) { engine_->reserve({.mapped = n_bytes}); }
 
 }  // namespace ckptio

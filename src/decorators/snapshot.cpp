@@ -60,14 +60,15 @@ class Snapshot::Lease {
 };
 
 Snapshot::Snapshot(Checkpoint checkpoint, std::string path)
-    : path_(std::move(path)), checkpoint_(std::move(checkpoint)) {}
+    : path_(std::move(path)), checkpoint_(std::move(checkpoint)), device_copies_(path_) {}
 
 Snapshot::~Snapshot() = default;
 
-void Snapshot::survey() {
+void Snapshot::survey(StagingMemory& pinned) {
   const at::NoGradGuard no_grad;
   add(checkpoint_);
   add_objects();
+  begin_device_copies(pinned);
 }
 
 void Snapshot::add(Dict& dict) {
@@ -113,7 +114,7 @@ Snapshot::TensorCopy Snapshot::take(Value& value, const at::Tensor& tensor) {
   TensorCopy copy;
   copy.place = &value;
   const c10::VariableVersion& version = tensor.unsafeGetTensorImpl()->version_counter();
-  copy.counts_changes = tensor.is_cpu() && version.enabled();
+  copy.counts_changes = version.enabled() && is_copied_later(tensor.device());
   if (copy.counts_changes) copy.version = version.current_version();
   if (!is_view_of_storage(tensor)) {
     copy.other = static_cast<std::uint32_t>(others_.size());
@@ -151,16 +152,39 @@ std::uint32_t Snapshot::add_storage(const c10::Storage& storage) {
   });
   if (known != number) return known;
   verify_storage(storage);
-  StorageCopy copy{storage, {}, storage.nbytes(), 0};
-  if (storage.device().is_cpu()) {
-    copy.offset = end_;
-    end_ = align_staging(end_ + copy.n_bytes);
-  } else {  // here and now, in the order of the device's work that this thread gave it
-    copy.to = bytes_of(storage).cpu().storage();
+  StorageCopy copy{storage, {}, storage.nbytes()};
+  if (is_copied_later(storage.device())) {
+    copy.is_pinned = !storage.device().is_cpu();
+    std::size_t& end = copy.is_pinned ? pinned_end_ : end_;
+    copy.offset = end;
+    end = align_staging(end + copy.n_bytes);
+  } else {
+    copy.to = bring_to_cpu(storage);
   }
   n_bytes_ += static_cast<std::int64_t>(copy.n_bytes);
   storages_.push_back(std::move(copy));
   return number;
+}
+
+bool Snapshot::is_copied_later(const c10::Device& device) { return device.is_cpu() || device_copies_.can_copy(device); }
+
+// Here and now, in the order of the device's work that this thread gave it.
+c10::Storage Snapshot::bring_to_cpu(const c10::Storage& storage) const {
+  try {
+    return bytes_of(storage).cpu().storage();
+  } catch (const std::exception& error) {
+    throw_device_failure(path_, storage.device(), error);
+  }
+}
+
+void Snapshot::begin_device_copies(StagingMemory& pinned) {
+  if (pinned_end_ == 0) return;
+  pinned_buffer_ = pinned.acquire(pinned_end_);
+  std::vector<DeviceCopy> copies;
+  for (const StorageCopy& storage : storages_) {
+    if (storage.is_pinned) copies.push_back({&storage.from, pinned_buffer_->data() + storage.offset});
+  }
+  device_copies_.begin(copies);
 }
 
 const Object* Snapshot::add_object(const Value& value) {
@@ -185,13 +209,14 @@ void Snapshot::stage(StagingMemory& memory, WorkerPool& pool) {
   std::vector<StagingCopy> copies;
   copies.reserve(storages_.size());
   for (const StorageCopy& storage : storages_) {
-    if (storage.to) continue;
+    if (storage.to || storage.is_pinned) continue;
     if (storage.from.nbytes() != storage.n_bytes) {
       throw ValueError("cannot save '" + path_ + "': a tensor was resized before the save was staged");
     }
     copies.push_back({storage.from.data(), storage.n_bytes, storage.offset});
   }
   copy_to(*buffer_, copies, pool);
+  device_copies_.wait();
   require_unchanged();
 }
 
@@ -206,9 +231,10 @@ void Snapshot::require_unchanged() const {
 
 void Snapshot::settle() {
   const at::NoGradGuard no_grad;
-  const Lease lease(std::move(buffer_));  // the storages have it from now on
+  const Lease lease(std::move(buffer_)), pinned_lease(std::move(pinned_buffer_));  // the storages have them from now on
   for (StorageCopy& storage : storages_) {
-    if (!storage.to) storage.to = lease.storage(storage.offset, storage.n_bytes);
+    if (storage.to) continue;
+    storage.to = (storage.is_pinned ? pinned_lease : lease).storage(storage.offset, storage.n_bytes);
   }
   for (const TensorCopy& tensor : tensors_) {
     if (tensor.storage != kNone) *tensor.place = copy_of(tensor);
@@ -277,21 +303,24 @@ class ByteCounter {
   void add(const Dict& dict) {
     for (const auto& [key, value] : dict) add(value);
   }
-  std::size_t n_bytes() const { return n_bytes_; }
+  const StagingBytes& n_bytes() const { return n_bytes_; }
 
  private:
   void add(const c10::Storage& storage) {
-    if (!storage.device().is_cpu() || !seen_.insert(storage.unsafeGetStorageImpl()).second) return;
-    n_bytes_ += align_staging(storage.nbytes());
+    const c10::Device device = storage.device();
+    if (!device.is_cpu() && !devices_.can_copy(device)) return;
+    if (!seen_.insert(storage.unsafeGetStorageImpl()).second) return;
+    (device.is_cpu() ? n_bytes_.mapped : n_bytes_.pinned) += align_staging(storage.nbytes());
   }
 
   std::unordered_set<const c10::StorageImpl*> seen_;
-  std::size_t n_bytes_ = 0;
+  DeviceCopies devices_{""};
+  StagingBytes n_bytes_;
 };
 
 }  // namespace
 
-std::size_t staging_bytes(const Checkpoint& checkpoint) {
+StagingBytes staging_bytes(const Checkpoint& checkpoint) {
   ByteCounter counter;
   counter.add(checkpoint);
   return counter.n_bytes();

@@ -18,6 +18,7 @@
 #include "async/staging_memory.h"
 #include "ckptio/value.h"
 #include "codec/flat_index.h"
+#include "decorators/device_copies.h"
 
 namespace ckptio::detail {
 
@@ -32,14 +33,16 @@ class Snapshot {
   Snapshot& operator=(const Snapshot&) = delete;
   ~Snapshot();
 
-  // Notes what is to be copied, and brings what is on other devices to the CPU. TypeError for a tensor that cannot be
-  // copied.
-  void survey();
+  // Notes what is to be copied, and has the devices begin to copy what is theirs to memory of `pinned`; what a device
+  // can't copy beside its other work is brought to the CPU at once. TypeError for a tensor that cannot be copied,
+  // IoError where a device fails.
+  void survey(StagingMemory& pinned);
   // Of all storages. Requires: surveyed.
   std::int64_t n_bytes() const noexcept { return n_bytes_; }
 
-  // Copies the storages. Requires: surveyed. From then on until it returns the original's tensors must not change:
-  // ValueError where one did, as far as LibTorch counts changes.
+  // Copies the storages, and waits for the devices. Requires: surveyed. From then on until it returns the original's
+  // tensors must not change: ValueError where one did, as far as LibTorch counts changes. IoError where a device
+  // failed.
   void stage(StagingMemory& memory, WorkerPool& pool);
   // Puts the copies into the checkpoint and lets go of the original.
   void settle();
@@ -54,7 +57,8 @@ class Snapshot {
     c10::Storage from;
     c10::Storage to;
     std::size_t n_bytes = 0;
-    std::size_t offset = 0;  // in the buffer
+    bool is_pinned = false;
+    std::size_t offset = 0;  // in the buffer, or the pinned one
   };
   // What is kept of a tensor, of which there may be thousands: nothing is allocated for each.
   struct TensorCopy {
@@ -82,6 +86,9 @@ class Snapshot {
   TensorCopy take(Value& value, const at::Tensor& tensor);
   OtherCopy take_other(const Value& value, const at::Tensor& tensor);
   std::uint32_t add_storage(const c10::Storage& storage);
+  bool is_copied_later(const c10::Device& device);
+  c10::Storage bring_to_cpu(const c10::Storage& storage) const;
+  void begin_device_copies(StagingMemory& pinned);
   const Object* add_object(const Value& value);
   void add_objects();
   void require_unchanged() const;
@@ -104,12 +111,16 @@ class Snapshot {
   std::vector<std::pair<Value*, const Object*>> opaque_places_;
   std::vector<std::uint32_t> object_storages_;                           // for each of the builder's, or kNone
   std::vector<std::pair<const Object*, std::uint32_t>> object_tensors_;  // of tensors that are in Opaques too
-  std::size_t end_ = 0;                                                  // of the buffer that it takes
+  std::size_t end_ = 0, pinned_end_ = 0;                                 // of the buffers that it takes
   std::int64_t n_bytes_ = 0;
-  std::shared_ptr<StagingBuffer> buffer_;
+  std::shared_ptr<StagingBuffer> buffer_, pinned_buffer_;
+  DeviceCopies device_copies_;  // ends before what they copy and what they copy to
 };
 
 // How much memory a snapshot of `checkpoint` takes, about.
-std::size_t staging_bytes(const Checkpoint& checkpoint);
+struct StagingBytes {
+  std::size_t mapped = 0, pinned = 0;
+};
+StagingBytes staging_bytes(const Checkpoint& checkpoint);
 
 }  // namespace ckptio::detail
