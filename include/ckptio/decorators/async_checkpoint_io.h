@@ -8,6 +8,12 @@
 // plugin on a thread of its own. In it, what shares a storage still shares it and views are views; tensors of other
 // devices are on the CPU. Beyond the memory of that copy, at most max_pending times, nothing is held.
 //
+// Tensors of an accelerator, such as CUDA's, are copied by the device itself, on a stream beside its others. The copy
+// has what the calling thread's current stream was given before the call; neither the call nor the device's other work
+// waits for it. What it is copied to is pinned memory, of which LibTorch's allocators take the next power of two,
+// unless PYTORCH_ALLOC_CONF sets pinned_max_round_threshold_mb. Where LibTorch has no pinned memory or no such streams
+// for a device (MPS), the call brings its tensors to the CPU before it returns.
+//
 // What goes wrong in the background surfaces once, as what it was thrown as: in wait() of the save's future, or else
 // in the next call of any function here, which then does nothing else; after that the plugin works again. What nobody
 // was told of when it is destroyed, or when the process ends, is a line on stderr.
@@ -50,14 +56,16 @@ class AsyncCheckpointIO : public WrappingCheckpointIO {
   void save_checkpoint(const Checkpoint& checkpoint, const std::string& path,
                        const std::optional<Dict>& storage_options = std::nullopt) override;
 
-  // Returns once containers and plain values were copied, and the tensors of other devices: before Staged. A tensor
-  // that is changed in place before Staged fails the save with a ValueError that names it, and nothing is written:
-  // as far as LibTorch counts changes, so not for inference tensors, bare storages, or writes through a data pointer.
+  // Returns once containers and plain values were copied: before Staged. A tensor that is changed in place before
+  // Staged fails the save with a ValueError that names it, and nothing is written: as far as LibTorch counts changes,
+  // so not for inference tensors, bare storages, or writes through a data pointer. On a device a change counts when it
+  // is asked for.
   SaveFuture async_save_checkpoint(const Checkpoint& checkpoint, const std::string& path,
                                    const std::optional<Dict>& storage_options = std::nullopt) override;
 
-  // Returns at once where no device but the CPU has tensors in this process. The checkpoint is gone through in the
-  // background: changes of tensors before that are not noticed, those between that and Staged as above.
+  // Returns at once where there is no accelerator: the checkpoint is gone through in the background then, and changes
+  // of tensors before that are not noticed, those between that and Staged as above. Otherwise as
+  // async_save_checkpoint().
   SaveFuture hand_over_checkpoint(Checkpoint checkpoint, const std::string& path,
                                   const std::optional<Dict>& storage_options = std::nullopt) override;
   bool saves_asynchronously() const override { return true; }
@@ -73,8 +81,8 @@ class AsyncCheckpointIO : public WrappingCheckpointIO {
   // throws what is to surface.
   void teardown() override;
 
-  // Has memory for a save of `checkpoint`, or of so many bytes of tensors, made ready in the background, so that the
-  // first save costs no more than the later ones.
+  // Has memory for a save of `checkpoint`, or of so many bytes of tensors on the CPU, made ready in the background, so
+  // that the first save costs no more than the later ones.
   void reserve(const Checkpoint& checkpoint) override;
   void reserve(std::size_t n_bytes);
 

@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
 #include <future>
 #include <string>
 #include <vector>
@@ -21,6 +20,7 @@
 #include "ckptio/storage/storage_backend.h"
 #include "support/catch.h"
 #include "support/gate.h"
+#include "support/peak_memory.h"
 #include "support/temp_folder.h"
 
 namespace ckptio::test {
@@ -29,30 +29,6 @@ namespace {
 constexpr std::int64_t kMiB = 1 << 20;
 constexpr std::int64_t kStateBytes = 256 * kMiB;
 constexpr std::int64_t kAllowedBytes = 64 * kMiB;  // for all that is no copy of the state
-
-std::int64_t read_status(const std::string& field) {
-  std::ifstream status("/proc/self/status");
-  for (std::string word; status >> word;) {
-    if (word != field) continue;
-    std::int64_t kib = 0;
-    status >> kib;
-    return kib << 10;
-  }
-  return 0;
-}
-
-// How much more memory than at its construction the process had resident at once since then.
-class PeakMemory {
- public:
-  PeakMemory() {
-    std::ofstream("/proc/self/clear_refs") << 5;
-    before_ = read_status("VmRSS:");
-  }
-  std::int64_t bytes() const { return read_status("VmHWM:") - before_; }
-
- private:
-  std::int64_t before_ = 0;
-};
 
 // What is written is gone, once the gate is open.
 class SlowStorage : public StorageBackend {
@@ -97,14 +73,6 @@ struct Model : torch::nn::Module {
   std::int64_t n_bytes = 0;
 };
 
-bool can_measure() {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  return false;  // their shadow memory counts too
-#else
-  return read_status("VmHWM:") > 0;
-#endif
-}
-
 // What LibTorch and the plugins make once. What is freed goes back to the system from now on, and does not hide what is
 // allocated next.
 void warm_up(const std::string& path) {
@@ -119,7 +87,7 @@ void warm_up(const std::string& path) {
 }
 
 TEST_CASE("Asynchronous saves hold one copy of the state for each that may be pending, and no more", "[memory]") {
-  if (!can_measure()) return;
+  if (!can_measure_memory()) return;
   const std::size_t max_pending = GENERATE(1, 2, 3);
   const TempFolder folder;
   warm_up(folder / "a.ckpt");
@@ -143,7 +111,7 @@ TEST_CASE("Asynchronous saves hold one copy of the state for each that may be pe
 }
 
 TEST_CASE("A save at once and a restore in place hold no copy of the state", "[memory]") {
-  if (!can_measure()) return;
+  if (!can_measure_memory()) return;
   const TempFolder folder;
   warm_up(folder / "a.ckpt");
   const std::vector<std::shared_ptr<CheckpointIO>> plugins{std::make_shared<PythonCheckpointIO>(),
@@ -163,7 +131,7 @@ TEST_CASE("A save at once and a restore in place hold no copy of the state", "[m
 }
 
 TEST_CASE("A restore in place into another dtype holds no copy of the state", "[memory]") {
-  if (!can_measure()) return;
+  if (!can_measure_memory()) return;
   const TempFolder folder;
   warm_up(folder / "a.ckpt");
   PythonCheckpointIO io;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Saves and loads of an accelerator's tensors: ckptio_device_tests, an executable of its own because the stand-in
-// accelerator stays.
+// Saves and loads of an accelerator's tensors.
 #include <torch/torch.h>
 
 #include <algorithm>
@@ -13,8 +12,9 @@
 #include "ckptio/formats/torch_checkpoint_io.h"
 #include "ckptio/state.h"
 #include "ckptio/storage/memory_storage.h"
-#include "gated_io.h"
+#include "decorators/snapshot.h"
 #include "support/stand_in/stand_in_device.h"
+#include "unit/decorators/gated_io.h"
 
 namespace ckptio::test {
 namespace {
@@ -233,19 +233,22 @@ TEST_CASE("A save without pinned memory to be had fails at the call, and only th
   CHECK(async.saved("b").equal(on_cpu(1)));
 }
 
-TEST_CASE("Where a device cannot copy beside its work, its tensors are copied at the call", "[device]") {
-  Async async;
+TEST_CASE("Where a device cannot copy beside its work, its tensors are copied at the call and may change", "[device]") {
+  const Settings settings;
   StandIn& device = StandIn::get();
   (GENERATE(true, false) ? device.has_pinned_memory : device.has_pool) = false;
   const int n_before = device.pinned.n_allocations;
-  auto w = on_device(0);
+  const auto w = on_device(0);
   enqueue_fill(w, 1);
-  async.inner->gate.close();
-  const SaveFuture save = async.io.async_save_checkpoint({{"w", w}}, "a");
-  w.add_(1);  // may change at once
-  async.inner->gate.open();
-  save.wait();
-  CHECK(async.saved("a").equal(on_cpu(1)));
+  detail::Snapshot snapshot({{"w", w}}, "a");
+  const auto memory = std::make_shared<detail::StagingMemory>(1);
+  snapshot.survey(*memory);
+  w.add_(1);
+  detail::WorkerPool pool(1);
+  CHECK_NOTHROW(snapshot.stage(*memory, pool));
+  snapshot.settle();
+  CHECK(snapshot.checkpoint().at("w") == Value(on_cpu(1)));
+  CHECK(detail::staging_bytes({{"w", w}}).pinned == 0);
   CHECK(device.pinned.n_allocations == n_before);
 }
 
