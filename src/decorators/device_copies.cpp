@@ -42,7 +42,7 @@ void throw_device_failure(const std::string& path, const c10::Device& device, co
 DeviceCopies::~DeviceCopies() {
   for (const Lane& lane : lanes_) {
     try {
-      if (lane.stream) lane.stream->synchronize();
+      if (lane.is_copying) lane.stream->synchronize();
     } catch (const std::exception&) {  // a device that failed copies nothing more
     }
   }
@@ -52,7 +52,7 @@ DeviceCopies::Lane& DeviceCopies::lane_of(const c10::Device& device) {
   const auto known =
       std::find_if(lanes_.begin(), lanes_.end(), [&](const Lane& lane) { return lane.device == device; });
   if (known != lanes_.end()) return *known;
-  return lanes_.emplace_back(Lane{device, side_stream(device), std::nullopt});
+  return lanes_.emplace_back(Lane{device, side_stream(device), false, std::nullopt});
 }
 
 bool DeviceCopies::can_copy(const c10::Device& device) { return lane_of(device).stream.has_value(); }
@@ -60,7 +60,7 @@ bool DeviceCopies::can_copy(const c10::Device& device) { return lane_of(device).
 void DeviceCopies::begin(const std::vector<DeviceCopy>& copies) {
   for (const DeviceCopy& each : copies) copy(each);
   for (Lane& lane : lanes_) {
-    if (!lane.stream) continue;
+    if (!lane.is_copying) continue;
     try {
       lane.end.emplace(lane.device.type()).record(*lane.stream);
     } catch (const std::exception& error) {
@@ -74,11 +74,12 @@ void DeviceCopies::copy(const DeviceCopy& copy) {
   const auto n_bytes = static_cast<std::int64_t>(copy.from->nbytes());
   if (n_bytes == 0) return;
   const c10::Device device = copy.from->device();
+  Lane& lane = lane_of(device);
   try {
-    const c10::Stream stream = *lane_of(device).stream;
-    const c10::StreamGuard guard(stream);
+    const c10::StreamGuard guard(*lane.stream);
+    lane.is_copying = true;
     at::from_blob(copy.to, {n_bytes}, at::kByte).copy_(bytes_of(*copy.from), /*non_blocking=*/true);
-    c10::impl::VirtualGuardImpl(device.type()).recordDataPtrOnStream(copy.from->data_ptr(), stream);
+    c10::impl::VirtualGuardImpl(device.type()).recordDataPtrOnStream(copy.from->data_ptr(), *lane.stream);
   } catch (const std::exception& error) {
     throw_device_failure(path_, device, error);
   }

@@ -50,6 +50,7 @@ class DeviceCopies {
   struct Lane {
     c10::Device device;
     std::optional<c10::Stream> stream;  // none: the device can't
+    bool is_copying = false;
     std::optional<c10::Event> end;
   };
 

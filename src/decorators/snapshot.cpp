@@ -179,7 +179,14 @@ c10::Storage Snapshot::bring_to_cpu(const c10::Storage& storage) const {
 
 void Snapshot::begin_device_copies(StagingMemory& pinned) {
   if (pinned_end_ == 0) return;
-  pinned_buffer_ = pinned.acquire(pinned_end_);
+  try {
+    pinned_buffer_ = pinned.acquire(pinned_end_);
+  } catch (const IoError&) {  // other memory may be had
+    for (StorageCopy& storage : storages_) {
+      if (storage.is_pinned) storage.to = bring_to_cpu(storage.from);
+    }
+    return;
+  }
   std::vector<DeviceCopy> copies;
   for (const StorageCopy& storage : storages_) {
     if (storage.is_pinned) copies.push_back({&storage.from, pinned_buffer_->data() + storage.offset});

@@ -34,8 +34,8 @@ class Snapshot {
   ~Snapshot();
 
   // Notes what is to be copied, and has the devices begin to copy what is theirs to memory of `pinned`; what a device
-  // can't copy beside its other work is brought to the CPU at once. TypeError for a tensor that cannot be copied,
-  // IoError where a device fails.
+  // can't copy beside its other work, or where that memory can't be had, is brought to the CPU at once. TypeError for a
+  // tensor that cannot be copied, IoError where a device fails.
   void survey(StagingMemory& pinned);
   // Of all storages. Requires: surveyed.
   std::int64_t n_bytes() const noexcept { return n_bytes_; }

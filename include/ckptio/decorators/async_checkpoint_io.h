@@ -11,8 +11,8 @@
 // Tensors of an accelerator, such as CUDA's, are copied by the device itself, on a stream beside its others. The copy
 // has what the calling thread's current stream was given before the call; neither the call nor the device's other work
 // waits for it. What it is copied to is pinned memory, of which LibTorch's allocators take the next power of two,
-// unless PYTORCH_ALLOC_CONF sets pinned_max_round_threshold_mb. Where LibTorch has no pinned memory or no such streams
-// for a device (MPS), the call brings its tensors to the CPU before it returns.
+// unless PYTORCH_ALLOC_CONF sets pinned_max_round_threshold_mb. Where there is none to be had, or LibTorch has no such
+// streams for a device (MPS), the call brings its tensors to the CPU before it returns.
 //
 // What goes wrong in the background surfaces once, as what it was thrown as: in wait() of the save's future, or else
 // in the next call of any function here, which then does nothing else; after that the plugin works again. What nobody

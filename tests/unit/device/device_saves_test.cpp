@@ -173,6 +173,16 @@ TEST_CASE("Later saves use the pinned memory of earlier ones again", "[device]")
   async.io.teardown();
 }
 
+TEST_CASE("Making memory ready waits for no device", "[device]") {
+  Async async;
+  const Checkpoint checkpoint{{"w", on_device(1)}};
+  Busy busy;
+  without_waiting(busy, [&] {
+    async.io.reserve(checkpoint);
+    return SaveFuture();
+  });
+}
+
 TEST_CASE("What is copied is not given out again before, whatever becomes of the tensor", "[device]") {
   Async async;
   auto w = on_device(1);
@@ -221,16 +231,19 @@ TEST_CASE("A device that fails to copy fails the save, and only that", "[device]
   CHECK(async.saved("b", "tensor").equal(on_cpu(1)));
 }
 
-TEST_CASE("A save without pinned memory to be had fails at the call, and only that", "[device]") {
+TEST_CASE("Where no more pinned memory is to be had, tensors are copied at the call", "[device]") {
   Async async;
-  const Checkpoint checkpoint{{"w", on_device(1)}};
+  const auto w = on_device(0);
+  enqueue_fill(w, 1);
   StandIn::get().pinned.is_exhausted = true;
-  CHECK_THROWS_AS(async.io.async_save_checkpoint(checkpoint, "a"), IoError);
-  async.io.reserve(checkpoint);
+  async.io.reserve({{"w", w}});
+  async.io.async_save_checkpoint({{"w", w}}, "a").wait();
+  CHECK(async.saved("a").equal(on_cpu(1)));
+  const int n_before = StandIn::get().pinned.n_allocations;
   StandIn::get().pinned.is_exhausted = false;
-  async.io.save_checkpoint(checkpoint, "b");
-  async.io.teardown();
+  async.io.async_save_checkpoint({{"w", w}}, "b").wait();
   CHECK(async.saved("b").equal(on_cpu(1)));
+  CHECK(StandIn::get().pinned.n_allocations == n_before + 1);
 }
 
 TEST_CASE("Where a device cannot copy beside its work, its tensors are copied at the call and may change", "[device]") {
