@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// DeviceCopies: copies storages of accelerators to pinned memory, beside the device's other work. They hold what the
-// calling thread's work on each device comes to that it had given it before; nothing waits for them but wait().
+// DeviceCopies: copies storages of accelerators to pinned memory, beside the devices' other work. A copy comes after
+// what the calling thread's current stream of the device was given before; nothing waits for it but wait().
 //
 // By LibTorch's interfaces that all accelerators have: on each device a stream of the pool waits for an event of the
 // thread's current stream, copies, and ends with an event of its own.
@@ -36,8 +36,8 @@ class DeviceCopies {
   // Returns when nothing is being copied.
   ~DeviceCopies();
 
-  // True for devices that can do this: that have streams, events, and pinned memory. The first time, a device notes how
-  // far its work is that is to come before the copies.
+  // True for devices that can do this: that have streams, events, and pinned memory. What the device was given before
+  // the first time comes before the copies.
   bool can_copy(const c10::Device& device);
 
   // Once. Requires: can_copy() of all devices. Storages may be freed or given other memory before the copies end, what
