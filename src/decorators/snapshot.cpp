@@ -99,8 +99,8 @@ void Snapshot::add_tensor(Value& value) {
   if (!tensor.defined()) return;
   const c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
   const auto number = static_cast<std::uint32_t>(tensors_.size());
-  const std::uint32_t known = tensor_numbers_.find_or_add(
-      FlatIndex::hash(impl), number, [&](std::uint32_t other) { return impl_of(*tensors_[other].place) == impl; });
+  const std::uint32_t known = tensor_numbers_.get_or_add(
+      hash_of_address(impl), number, [&](std::uint32_t other) { return impl_of(*tensors_[other].place) == impl; });
   if (known != number) return more_places_.emplace_back(&value, known), void();
   try {
     tensors_.push_back(take(value, tensor));
@@ -147,7 +147,7 @@ Snapshot::OtherCopy Snapshot::take_other(const Value& value, const at::Tensor& t
 std::uint32_t Snapshot::add_storage(const c10::Storage& storage) {
   const c10::StorageImpl* impl = storage.unsafeGetStorageImpl();
   const auto number = static_cast<std::uint32_t>(storages_.size());
-  const std::uint32_t known = storage_numbers_.find_or_add(FlatIndex::hash(impl), number, [&](std::uint32_t other) {
+  const std::uint32_t known = storage_numbers_.get_or_add(hash_of_address(impl), number, [&](std::uint32_t other) {
     return storages_[other].from.unsafeGetStorageImpl() == impl;
   });
   if (known != number) return known;
@@ -206,7 +206,7 @@ void Snapshot::add_objects() {
   }
   for (const auto& [impl, object] : builder_->tensors()) {  // a tensor outside of the Opaques that is in them too
     const auto known = tensor_numbers_.find(
-        FlatIndex::hash(impl), [&](std::uint32_t other) { return impl_of(*tensors_[other].place) == impl; });
+        hash_of_address(impl), [&](std::uint32_t other) { return impl_of(*tensors_[other].place) == impl; });
     if (known && tensors_[*known].storage != kNone) object_tensors_.emplace_back(object, *known);
   }
 }

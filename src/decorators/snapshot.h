@@ -17,8 +17,8 @@
 
 #include "async/staging_memory.h"
 #include "ckptio/value.h"
-#include "codec/flat_index.h"
 #include "decorators/device_copies.h"
+#include "hash/hash_table.h"
 
 namespace ckptio::detail {
 
@@ -98,9 +98,9 @@ class Snapshot {
   const std::string path_;
   Checkpoint checkpoint_;
   std::vector<StorageCopy> storages_;
-  FlatIndex storage_numbers_;  // by StorageImpl
+  HashTable<std::uint32_t> storage_numbers_;  // by StorageImpl
   std::vector<TensorCopy> tensors_;
-  FlatIndex tensor_numbers_;  // by TensorImpl
+  HashTable<std::uint32_t> tensor_numbers_;  // by TensorImpl
   std::vector<std::int64_t> geometry_;
   std::vector<OtherCopy> others_;
   std::vector<std::pair<Value*, std::uint32_t>> more_places_;     // of tensors, behind their first
