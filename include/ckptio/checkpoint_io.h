@@ -128,7 +128,8 @@ class CheckpointIO {
   // As async_save_checkpoint, of a checkpoint that the caller gives away: pass std::move(checkpoint). A plugin that
   // saves in the background need not look at it before it returns, so that the call takes as long for thousands of
   // tensors as for one, and tells what cannot be saved by the future alone. Until Staged the tensors must not change,
-  // neither in their elements nor in shape or storage: such a change may go unnoticed. The Trainer saves in this way.
+  // neither in their elements nor in shape or storage: such a change may go unnoticed. The Trainer saves in this way
+  // alone, so who overrides async_save_checkpoint of a plugin that has its own one of these overrides both.
   // The default implementation calls async_save_checkpoint.
   virtual SaveFuture hand_over_checkpoint(Checkpoint checkpoint, const std::string& path,
                                           const std::optional<Dict>& storage_options = std::nullopt);

@@ -3,7 +3,7 @@
 //
 // Events instead of a tree: a tree of hostile text takes many times its bytes. Strict: RFC 8259, UTF-8, one value, no
 // comments, no NUL bytes. Memory: the longest string, and a bit for each level of nesting. Threads: values.
-// Without nlohmann/json (CKPTIO_HAVE_JSON) both functions throw UnsupportedError.
+// Without nlohmann/json (CKPTIO_HAVE_JSON) all functions but has_json() throw UnsupportedError.
 #pragma once
 
 #include <cstddef>

@@ -35,10 +35,6 @@ std::string padded(std::uint64_t number) {
   return std::string(kIdDigits / 2 - digits.size(), '0') + digits;
 }
 
-}  // namespace
-
-namespace {
-
 std::vector<std::uint64_t> bytes_in_order(const ObjectGraph& graph, const std::vector<std::uint32_t>& order) {
   std::vector<std::uint64_t> n_bytes;
   for (const std::uint32_t storage : order) n_bytes.push_back(graph.storages[storage].n_bytes);

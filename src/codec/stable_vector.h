@@ -68,7 +68,9 @@ class StableVector {
   template <class... Args>
   T& emplace_back(Args&&... args) {
     // A constructor that throws leaves an empty block, which is the next one's.
-    if (size_ == blocks_.size() * kBlockItems) blocks_.emplace_back(std::allocator<T>().allocate(kBlockItems));
+    if (size_ == blocks_.size() * kBlockItems) {
+      blocks_.push_back(std::unique_ptr<T, Free>(std::allocator<T>().allocate(kBlockItems)));
+    }
     T* const item = std::construct_at(blocks_.back().get() + size_ % kBlockItems, std::forward<Args>(args)...);
     ++size_;
     return *item;

@@ -15,23 +15,24 @@ class TextBlock {
  public:
   // A copy that lives as long as this object, or the one that this is moved to.
   std::string_view add(std::string_view text) {
-    if (n_left_ < text.size()) {
-      n_left_ = std::max(kBlockBytes, text.size());
-      next_ = blocks_.emplace_back(new char[n_left_]).get();
-    }
-    std::copy(text.begin(), text.end(), next_);
-    const std::string_view copy(next_, text.size());
-    next_ += text.size();
+    if (blocks_.empty() || n_left_ < text.size()) add_block(std::max(kBlockBytes, text.size()));
+    char* const copy = blocks_.back().get() + (n_bytes_ - n_left_);
+    std::copy(text.begin(), text.end(), copy);
     n_left_ -= text.size();
-    return copy;
+    return {copy, text.size()};
   }
 
  private:
   static constexpr std::size_t kBlockBytes = std::size_t{64} << 10;
 
+  void add_block(std::size_t n_bytes) {
+    std::unique_ptr<char[]> block(new char[n_bytes]);
+    blocks_.push_back(std::move(block));
+    n_bytes_ = n_left_ = n_bytes;
+  }
+
   std::vector<std::unique_ptr<char[]>> blocks_;
-  char* next_ = nullptr;
-  std::size_t n_left_ = 0;
+  std::size_t n_bytes_ = 0, n_left_ = 0;  // of the last one
 };
 
 }  // namespace ckptio::detail

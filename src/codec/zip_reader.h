@@ -3,9 +3,10 @@
 //
 // Follows PKWARE's APPNOTE 6.3.10 as far as PyTorch's archives go (caffe2/serialize/inline_container.cc of 2.13):
 // methods 0 (stored) and 8 (deflated), Zip64, data descriptors, one disk. It is strict where others guess, so that no
-// two readers can see different content in one file: what two places of the file say must agree, records must not
-// overlap, the file begins with its first record and ends with its end record, and no two names may be equal but for
-// case (PyTorch looks names up without it). All else in a file is a CorruptError.
+// two readers of the directory can see different content in one file: what two places of the file say must agree
+// (except for descriptors, which such readers do not look at), records must not overlap, the file begins with its first
+// record and ends with its end record, and no two names may be equal but for case (PyTorch looks names up without it).
+// All else in a file is a CorruptError.
 //
 // It is not a writer, and knows nothing of what the records mean.
 // Memory: the directory, which is part of the file, and what is read; never what the file merely claims.
@@ -14,7 +15,6 @@
 // source throws.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>

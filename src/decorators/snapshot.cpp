@@ -10,6 +10,7 @@
 
 #include "formats/object_to_value.h"
 #include "formats/opaque_context.h"
+#include "formats/tensor_record.h"
 #include "formats/value_to_object.h"
 #include "value/mapped_record.h"
 #include "value/nodes.h"
@@ -121,6 +122,9 @@ Snapshot::TensorCopy Snapshot::take(Value& value, const at::Tensor& tensor) {
     others_.push_back(take_other(value, tensor));
     return copy;
   }
+  if (const std::string why = why_no_memory(tensor); !why.empty()) {
+    throw ValueError("cannot save '" + path_ + "': " + value.path() + ": " + why);
+  }
   copy.storage = add_storage(tensor.storage());
   copy.dtype = tensor.scalar_type();
   copy.conj = tensor.is_conj();
@@ -152,6 +156,11 @@ std::uint32_t Snapshot::add_storage(const c10::Storage& storage) {
   });
   if (known != number) return known;
   verify_storage(storage);
+  try {
+    require_memory(storage);
+  } catch (const ValueError& error) {
+    throw ValueError("cannot save '" + path_ + "': " + error.what());
+  }
   StorageCopy copy{storage, {}, storage.nbytes()};
   if (is_copied_later(storage.device())) {
     copy.is_pinned = !storage.device().is_cpu();

@@ -33,7 +33,7 @@ void PartRunner::run(std::size_t n_parts, const Part& part) {
 void PartRunner::release() {
   pool_.stop();
   const std::scoped_lock lock(mutex_);
-  kept_.clear();
+  kept_.clear();  // its room stays
 }
 
 PartBuffer PartRunner::take() {

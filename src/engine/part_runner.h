@@ -57,7 +57,9 @@ class PartRunner {
   using Part = std::function<void(std::size_t index, PartBuffer& buffer)>;
 
   // `part_bytes`: of each buffer.
-  PartRunner(std::size_t n_threads, std::size_t part_bytes) : pool_(n_threads), part_bytes_(part_bytes) {}
+  PartRunner(std::size_t n_threads, std::size_t part_bytes) : pool_(n_threads), part_bytes_(part_bytes) {
+    kept_.reserve(n_threads);  // so that giving back cannot fail
+  }
 
   // Calls part(0..n_parts-1), which begin in this order. After an exception no part is begun; the first one is thrown
   // again when those under way have ended.

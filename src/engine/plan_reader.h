@@ -72,7 +72,6 @@ class PlanReader {
   std::vector<std::size_t> order_;  // indices of ranges by their offsets
   std::vector<Span> spans_;
   std::vector<std::uint32_t> found_;  // CRCs, as the ranges
-  std::size_t block_bytes_ = 1;       // of what goes past the caches
   bool waits_for_disk_;
   std::size_t part_bytes_;
 };

@@ -17,7 +17,7 @@ namespace {
 bool is_laid_out_as(const at::Tensor& target, c10::ScalarType dtype, c10::IntArrayRef sizes, c10::IntArrayRef strides) {
   if (!target.is_cpu() || !has_plain_storage(target) || target.is_conj() || target.is_neg()) return false;
   if (target.scalar_type() != dtype || target.sizes() != sizes) return false;
-  if (!target.is_non_overlapping_and_dense()) return false;
+  if (!target.is_non_overlapping_and_dense() || !why_no_memory(target).empty()) return false;
   const c10::IntArrayRef of_target = target.strides();
   for (std::size_t dim = 0; dim < sizes.size(); ++dim) {
     if (sizes[dim] > 1 && of_target[dim] != strides[dim]) return false;
@@ -28,8 +28,8 @@ bool is_laid_out_as(const at::Tensor& target, c10::ScalarType dtype, c10::IntArr
 StorageRange range_of(const at::Tensor& target, std::size_t storage, std::int64_t offset) {
   const std::size_t n_item = target.element_size();
   const std::uint64_t n_bytes = static_cast<std::uint64_t>(target.numel()) * n_item;
-  return {storage, static_cast<std::uint64_t>(offset) * n_item, n_bytes,
-          n_bytes > 0 ? target.mutable_data_ptr() : nullptr};
+  if (n_bytes == 0) return {storage, 0, 0, nullptr};  // it may stand behind the end
+  return {storage, static_cast<std::uint64_t>(offset) * n_item, n_bytes, target.mutable_data_ptr()};
 }
 
 // What such a dict holds; nullopt where it can be no table: keys that are strings, and at least one.

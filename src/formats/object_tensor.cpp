@@ -160,6 +160,7 @@ void describe_view(const at::Tensor& tensor, ObjectTensor& to, const StorageFunc
     return;
   }
   if (!tensor.has_storage()) throw TypeError("a tensor without a storage has no form in a file");
+  if (const std::string why = why_no_memory(tensor); !why.empty()) throw ValueError(why);
   to.storage = storage_of(tensor.storage(), to.dtype);
   to.offset = tensor.storage_offset();
   to.conj = tensor.is_conj();

@@ -9,6 +9,7 @@
 #include "codec/pickle_output.h"
 #include "codec/tensor_output.h"
 #include "formats/torch_types.h"
+#include "formats/value_to_object.h"
 #include "hash/hash_table.h"
 #include "value/tensor_storage.h"
 
@@ -48,7 +49,7 @@ struct Survey {
   std::vector<std::uint32_t> tensor_uses;
   std::vector<SavedStorage> storages;
   std::vector<StorageType> storage_types;
-  std::size_t n_text_bytes = 0;
+  std::size_t n_text_bytes = 0, n_values = 0;
 };
 
 // Its functions are false where something is not plain.
@@ -59,12 +60,16 @@ class Surveyor {
     for (const auto& [key, value] : dict) {
       if (!add(key) || !add(value)) return false;
     }
+    for (const auto& [key, value] : dict.attributes()) {
+      if (!can_name_attribute(key)) return false;
+    }
     if (!dict.attributes().empty() && !add(dict.attributes())) return false;
     --depth_;
     return true;
   }
 
   bool add(const Value& value) {
+    ++found_.n_values;
     if (const auto* tensor = value.get_if<at::Tensor>()) return add_tensor(*tensor);
     if (const auto* text = value.get_if<std::string>()) return add_text(*text);
     if (const auto* dict = value.get_if<Dict>()) return add(*dict);
@@ -101,6 +106,7 @@ class Surveyor {
 
   bool add_tensor(const at::Tensor& tensor) {
     if (!tensor.defined() || !has_plain_storage(tensor) || tensor.is_meta()) return false;
+    if (!why_no_memory(tensor).empty()) return false;
     const c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
     const auto number = static_cast<std::uint32_t>(found_.tensors.size());
     const std::uint32_t known = tensor_numbers_.get_or_add(hash_of_address(impl), number, [&](std::uint32_t other) {
@@ -150,7 +156,7 @@ class PlainWriter {
   template <class Content>
   PlainPickle write(const Content& content) {
     add(content);
-    return {out_.finish(), std::move(survey_.storages)};
+    return {out_.finish(), std::move(survey_.storages), survey_.n_values};
   }
 
  private:

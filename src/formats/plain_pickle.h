@@ -5,6 +5,7 @@
 // Threads: any.
 #pragma once
 
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,6 +18,7 @@ namespace ckptio::detail {
 struct PlainPickle {
   std::string bytes;
   std::vector<SavedStorage> storages;  // by the keys under which the pickle names them; the tensors have them
+  std::size_t n_values = 0;            // that it holds
 };
 
 // nullopt where anything is met that is neither, or that cannot be saved: the other way says why. CorruptError for a

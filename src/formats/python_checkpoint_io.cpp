@@ -16,6 +16,8 @@
 
 #include "codec/archive.h"
 #include "codec/checksum.h"
+#include "codec/limits.h"
+#include "codec/pickle_reader.h"
 #include "codec/python_layout.h"
 #include "codec/refuse_opaque.h"
 #include "engine/io_engine.h"
@@ -127,6 +129,18 @@ std::vector<std::uint64_t> sizes_of(const std::vector<SavedStorage>& storages) {
   return n_bytes;
 }
 
+// Refuses what a reader would refuse for its size. `n_objects`: as many as the pickle makes, or more.
+void require_readable(std::string_view pickle, std::size_t n_objects) {
+  constexpr std::uint64_t kMostBytesOfObject = 1024, kMostBytesOfByte = 6;  // that a reader sets aside
+  if (n_objects * kMostBytesOfObject + pickle.size() * kMostBytesOfByte <= detail::kMaxGraphBytes) return;
+  try {
+    detail::ObjectGraph graph;
+    detail::read_pickle(graph, detail::memory_source("", pickle.data(), pickle.size()), {});
+  } catch (const Error& error) {
+    throw ValueError(std::string("too much beside the tensors: ") + error.what());
+  }
+}
+
 // `storages`: by the layout's numbers.
 void write_file(const PythonLayout& layout, const std::vector<SavedStorage>& storages, StorageBackend& storage,
                 IoEngine& engine, const std::string& path) {
@@ -141,6 +155,7 @@ void save(const Content& content, const PythonCheckpointIOOptions& options, IoEn
   const detail::PythonLayoutOptions layout_options{.serialization_id = options.serialization_id};
   try {
     if (auto pickle = detail::write_plain_pickle(content)) {
+      require_readable(pickle->bytes, pickle->n_values);
       const PythonLayout layout(std::move(pickle->bytes), sizes_of(pickle->storages), layout_options);
       return write_file(layout, pickle->storages, *options.storage, engine, path);
     }
@@ -149,9 +164,12 @@ void save(const Content& content, const PythonCheckpointIOOptions& options, IoEn
     builder.finish();
     const std::vector<SavedStorage> storages(builder.storages().begin(), builder.storages().end());
     const PythonLayout layout(builder.graph(), *root, layout_options);
+    require_readable(layout.fixed_content_of(0), builder.graph().objects.size());
     write_file(layout, storages, *options.storage, engine, path);
   } catch (const c10::Error& error) {  // of a device that does not give its bytes
     throw ValueError("cannot save '" + path + "': " + error.what_without_backtrace());
+  } catch (const ValueError& error) {
+    throw ValueError("cannot save '" + path + "': " + error.what());
   }
 }
 

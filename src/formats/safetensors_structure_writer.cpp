@@ -62,6 +62,7 @@ std::string why_not(const at::Tensor& tensor) {
   if (tensor.is_quantized()) return "a quantized tensor";
   if (tensor.layout() != c10::kStrided) return "a sparse tensor";
   if (!has_plain_storage(tensor)) return "a tensor without memory of its own";
+  if (const std::string why = why_no_memory(tensor); !why.empty()) return why;
   const auto dtype = static_cast<DType>(tensor.scalar_type());
   if (!safetensors_dtype_name(dtype)) return "a tensor of dtype " + dtype_name(tensor.scalar_type());
   if (dtype == DType::float4_e2m1fn_x2 && tensor.dim() == 0) return "a float4_e2m1fn_x2 tensor of no dimensions";
@@ -358,7 +359,8 @@ void StructureDraft::append(std::string& out, const Part& part, const std::vecto
   const auto append_keys = [&](const auto& append_more) {
     for (std::size_t i = part.first; i < part.last; ++i) {
       if (i > part.first) out += ',';
-      append_json_quoted(out, std::string_view(tensors_[i].name).substr(part.dict->empty() ? 0 : part.dict->size() + 1));
+      append_json_quoted(out,
+                         std::string_view(tensors_[i].name).substr(part.dict->empty() ? 0 : part.dict->size() + 1));
       append_more(views[i]);
     }
   };

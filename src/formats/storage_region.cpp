@@ -3,6 +3,7 @@
 
 #include <c10/core/CPUAllocator.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <memory>
@@ -15,7 +16,11 @@ namespace ckptio::detail {
 
 namespace {
 
-constexpr std::uint64_t kPageBytes = 4096;
+std::uint64_t page_bytes() {
+  static const auto n_bytes = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  return n_bytes;
+}
+
 // Smaller storages have memory of their own: they would keep whole pages, and cost a call of the system each.
 constexpr std::uint64_t kMinStorageBytes = std::uint64_t{128} << 10;
 // So much between two of them is read for nothing rather than to begin anew.
@@ -39,7 +44,7 @@ struct StorageRegion::Share {
   ~Share() {
     if (region.use_count() == 1) return;  // all of it goes
     const std::uint64_t address = reinterpret_cast<std::uintptr_t>(data);
-    const std::uint64_t begin = round_up(address, kPageBytes), end = round_down(address + n_bytes, kPageBytes);
+    const std::uint64_t begin = round_up(address, page_bytes()), end = round_down(address + n_bytes, page_bytes());
     if (begin < end) ::madvise(data + (begin - address), static_cast<std::size_t>(end - begin), MADV_DONTNEED);
   }
 };

@@ -26,6 +26,7 @@ class TensorEncoder {
   c10::IValue operator()(const at::Tensor& tensor) {
     if (tensor.is_meta()) return detail::encode_meta(tensor);
     if (!detail::has_plain_storage(tensor)) return tensor;
+    if (const std::string why = detail::why_no_memory(tensor); !why.empty()) throw ValueError(why);
     const auto [seen, is_new] = bases_.try_emplace(tensor.storage().unsafeGetStorageImpl());
     if (is_new) {
       seen->second = base_of(tensor);

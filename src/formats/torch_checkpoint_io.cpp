@@ -278,6 +278,8 @@ void TorchCheckpointIO::save_checkpoint(const Checkpoint& checkpoint, const std:
   } catch (const c10::Error& error) {
     writer.rethrow();
     throw ValueError("cannot save '" + path + "': LibTorch cannot write it: " + error.what_without_backtrace());
+  } catch (const ValueError& error) {
+    throw ValueError("cannot save '" + path + "': " + error.what());
   }
   writer.rethrow();
   detail::commit(*file);

@@ -20,6 +20,11 @@ bool is_plain(const ObjectTensor& tensor) {
 
 }  // namespace
 
+bool can_name_attribute(const Value& key) {
+  const auto* name = key.get_if<std::string>();
+  return name != nullptr && *name != "__class__" && *name != "__dict__";
+}
+
 // The kinds of which there are many come first.
 Object* ObjectBuilder::add(const Value& value) {
   if (const auto* held = value.get_if<at::Tensor>()) {
@@ -29,6 +34,8 @@ Object* ObjectBuilder::add(const Value& value) {
       throw TypeError(value.path() + ": a tensor that cannot be saved: " + error.what_without_backtrace());
     } catch (const TypeError& error) {
       throw TypeError(value.path() + ": " + error.what());
+    } catch (const ValueError& error) {
+      throw ValueError(value.path() + ": " + error.what());
     }
   }
   if (Object* object = add_leaf(value)) return object;
@@ -87,7 +94,12 @@ Object* ObjectBuilder::add_dict(const Dict& dict) {
     Object* key_object = add(key);
     to.items.emplace_back(key_object, add(value));
   }
-  if (!dict.attributes().empty()) to.attributes = add_dict(dict.attributes());
+  if (!dict.attributes().empty()) {
+    for (const auto& [key, value] : dict.attributes()) {
+      if (!can_name_attribute(key)) throw ValueError(value.path() + ": no name for an attribute, which readers refuse");
+    }
+    to.attributes = add_dict(dict.attributes());
+  }
   return graph_.make(std::move(to));
 }
 

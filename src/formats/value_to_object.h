@@ -21,6 +21,9 @@ namespace ckptio::detail {
 
 struct OpaqueContext;
 
+// Whether a reader takes it as the key of a dict's attribute.
+bool can_name_attribute(const Value& key);
+
 class ObjectBuilder {
  public:
   // TypeError for a tensor that has no form in a file; ValueError for one that Python's format cannot keep, for what

@@ -14,6 +14,7 @@
 #include "state/describe.h"
 #include "state/prefetch.h"
 #include "state/tensor_copier.h"
+#include "value/tensor_storage.h"
 
 namespace ckptio {
 namespace {
@@ -71,6 +72,10 @@ std::string why_not(const at::Tensor& target, const Value& value, bool convert_d
   if (target.layout() != source->layout()) return "another layout (sparse, ...) than the module's";
   if (target.layout() == at::kStrided && at::has_internal_overlap(target) == at::MemOverlap::Yes) {
     return "the module's has elements that share memory";
+  }
+  if (target.is_cpu() && detail::has_plain_storage(target)) {
+    if (const std::string missing = detail::why_no_memory(target); !missing.empty())
+      return "the module's is " + missing;
   }
   if (target.is_inference() && !c10::InferenceMode::is_enabled()) return "the module's was made in inference mode";
   return "";

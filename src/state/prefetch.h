@@ -21,9 +21,11 @@ template <class GetTensor>
   }
   // By now the tensor is there, and says where its storage is.
   if (index + kNear < n) {
-    const c10::Storage& storage = tensor(index + kNear).unsafeGetTensorImpl()->unsafe_storage();
-    __builtin_prefetch(storage.unsafeGetStorageImpl());
-    __builtin_prefetch(reinterpret_cast<const char*>(storage.unsafeGetStorageImpl()) + kLineBytes);
+    const c10::StorageImpl* storage =
+        tensor(index + kNear).unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl();
+    if (storage == nullptr) return;
+    __builtin_prefetch(storage);
+    __builtin_prefetch(reinterpret_cast<const char*>(storage) + kLineBytes);
   }
 }
 

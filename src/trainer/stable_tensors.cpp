@@ -59,6 +59,7 @@ void copy_unstable_tensors(const Run& run, Checkpoint& checkpoint) {
       value,
       [&](const c10::Storage& storage) {
         if (stable.contains(storage.unsafeGetStorageImpl())) return storage;
+        if (storage.data() == nullptr) return storage;  // nothing to copy, and the plugin's to refuse
         verify_storage(storage);
         return bytes_of(storage).clone().storage();
       },

@@ -56,7 +56,7 @@ class Encoder {
       return tagged("int", std::string(octets.begin(), octets.end()));
     }
     if (const auto* held = value.get_if<at::Tensor>()) {
-      return held->defined() ? encode_tensor_(*held) : tagged("undefined");
+      return held->defined() ? encode_tensor(value, *held) : tagged("undefined");
     }
     if (const auto* held = value.get_if<Opaque>()) return encode_opaque(value, *held);
     if (const auto leaf = encode_torch_type(value)) return *leaf;
@@ -66,6 +66,14 @@ class Encoder {
     c10::IValue result = encode_container(value);
     --depth_;
     return result;
+  }
+
+  c10::IValue encode_tensor(const Value& value, const at::Tensor& tensor) const {
+    try {
+      return encode_tensor_(tensor);
+    } catch (const ValueError& error) {
+      throw ValueError(value.path() + ": " + error.what());
+    }
   }
 
   // As tagged(), for the kinds that came with version 2.

@@ -28,6 +28,15 @@ at::Tensor make_view(const c10::Storage& storage, c10::ScalarType dtype, std::in
   return tensor;
 }
 
+std::string why_no_memory(const at::Tensor& tensor) {
+  if (tensor.numel() == 0) return "";
+  const c10::Storage& storage = tensor.storage();
+  const auto n_bytes = bytes_needed(tensor.sizes(), tensor.strides(), tensor.storage_offset(), tensor.element_size());
+  if (n_bytes && *n_bytes <= storage.nbytes() && storage.data() != nullptr) return "";
+  return "a tensor of " + std::to_string(n_bytes.value_or(0)) + " bytes, of which its storage has " +
+         std::to_string(storage.data() == nullptr ? 0 : storage.nbytes()) + " in memory";
+}
+
 std::optional<std::size_t> bytes_needed(c10::IntArrayRef sizes, c10::IntArrayRef strides, std::int64_t offset,
                                         std::size_t item_size) {
   if (sizes.size() != strides.size() || offset < 0) return std::nullopt;

@@ -22,7 +22,8 @@
 //
 // A checkpoint that a callback saves with an asynchronous plugin is still being copied when training goes on: from the
 // save to the next on_before_optimizer_step a hook must not change parameters or optimizer states in place, unless it
-// calls Trainer::wait_until_staged() first. A change all the same is noticed, and the save fails, naming the tensor.
+// calls Trainer::wait_until_staged() first. A change all the same fails the save, or, if it comes before the plugin has
+// looked at the tensor, goes unnoticed into the checkpoint.
 // Threads: all hooks run on the thread that called fit.
 #pragma once
 

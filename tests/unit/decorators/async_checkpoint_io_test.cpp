@@ -259,6 +259,24 @@ TEST_CASE("What cannot be saved of a checkpoint that is handed over, its future 
   CHECK(async.inner->log() == Lines{"save a", "save c"});
 }
 
+TEST_CASE("A tensor whose elements are not all in memory is refused in the background too", "[decorators]") {
+  const auto freed = torch::rand({1000});
+  freed.storage().set_nbytes(0);
+  Async async;
+  for (const at::Tensor& tensor : {freed, torch::from_blob(nullptr, {1000})}) {
+    const Checkpoint checkpoint{{"w", tensor}};
+    CHECK_THROWS_WITH(async.io.async_save_checkpoint(checkpoint, "x"),
+                      ContainsSubstring("cannot save 'x': checkpoint['w']: a tensor of 4000 bytes"));
+    const SaveFuture save = async.io.hand_over_checkpoint(Checkpoint(checkpoint), "x");
+    CHECK_THROWS_AS(save.wait(), ValueError);
+    const Checkpoint bare{{"s", TypedStorage{tensor.storage(), torch::kFloat}}};
+    if (tensor.storage().nbytes() > 0) CHECK_THROWS_AS(async.io.async_save_checkpoint(bare, "x"), ValueError);
+  }
+  AsyncCheckpointIO python(std::make_shared<PythonCheckpointIO>(std::make_shared<MemoryStorage>()));
+  python.async_save_checkpoint({{"w", torch::_efficientzerotensor({1000})}}, "x").wait();  // its copy has memory
+  CHECK(python.load_checkpoint("x")->at("w").as<at::Tensor>().equal(torch::zeros({1000})));
+}
+
 TEST_CASE("A save beyond max_pending waits until one is done", "[decorators]") {
   Async async({.max_pending = 2});
   async.inner->gate.close();

@@ -224,6 +224,34 @@ TEST_CASE("Tensors that overlap in memory are restored in their order", "[python
   }
 }
 
+TEST_CASE("A state whose tensors have no memory is refused, and an empty tensor may stand anywhere",
+          "[python][safetensors][in_place]") {
+  const auto storage = std::make_shared<MemoryStorage>();
+  const std::vector<std::shared_ptr<CheckpointIO>> plugins{std::make_shared<PythonCheckpointIO>(storage),
+                                                           std::make_shared<SafetensorsCheckpointIO>(storage)};
+  for (const auto& io : plugins) {
+    Buffers saved(torch::rand({1000}), torch::zeros({4}).as_strided({0}, {1}, 1'000'000));
+    io->save_checkpoint({{"m", state_dict(saved)}}, "x");
+    for (const bool transactional : {true, false}) {
+      const auto freed = torch::zeros({1000}), cut = torch::zeros({1000});
+      freed.storage().set_nbytes(0);
+      cut.storage().set_nbytes(16);
+      for (const at::Tensor& target : {freed, cut, torch::_efficientzerotensor({1000})}) {
+        Buffers live(target, torch::zeros({0}));
+        State state;
+        state.add("m", live);
+        CHECK_THROWS_WITH(io->load_checkpoint("x", {.state = &state, .transactional = transactional}),
+                          ContainsSubstring("m.a: the module's is a tensor of 4000 bytes, of which"));
+      }
+      Buffers live(torch::zeros({1000}), torch::zeros({0}));
+      State state;
+      state.add("m", live);
+      CHECK(io->load_checkpoint("x", {.state = &state, .transactional = transactional}) == std::nullopt);
+      CHECK(torch::equal(live.named_buffers()["a"], saved.named_buffers()["a"]));
+    }
+  }
+}
+
 TEST_CASE("Views of one storage are restored each into its own tensor", "[python][in_place]") {
   const TempFolder folder;
   PythonCheckpointIO io;

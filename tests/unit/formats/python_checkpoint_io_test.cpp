@@ -366,11 +366,38 @@ TEST_CASE("A filter changes nothing of how tensors are loaded", "[python]") {
   }
 }
 
-TEST_CASE("A tensor that has a size and no memory is refused", "[python]") {
+TEST_CASE("A tensor whose elements are not all in memory is refused, and the old file stays", "[python]") {
+  const auto storage = std::make_shared<MemoryStorage>();
+  const auto freed = torch::rand({1000}), cut = torch::rand({1000});
+  freed.storage().set_nbytes(0);
+  cut.storage().set_nbytes(16);
+  const std::vector<std::shared_ptr<CheckpointIO>> plugins{std::make_shared<PythonCheckpointIO>(storage),
+                                                           std::make_shared<SafetensorsCheckpointIO>(storage),
+                                                           std::make_shared<TorchCheckpointIO>(storage)};
+  for (const auto& io : plugins) {
+    io->save_checkpoint({{"epoch", 1}}, "x");
+    for (const at::Tensor& tensor : {freed, cut, torch::_efficientzerotensor({1000})}) {
+      const Checkpoint checkpoint{{"model", Dict{{"w", tensor}}}};
+      CHECK_THROWS_WITH(io->save_checkpoint(checkpoint, "x"),
+                        ContainsSubstring("x") && ContainsSubstring("checkpoint['model']['w']") &&
+                            ContainsSubstring("a tensor of 4000 bytes, of which its storage has"));
+      CHECK(io->load_checkpoint("x") == Checkpoint{{"epoch", 1}});
+    }
+  }
+}
+
+TEST_CASE("What no reader would take is not saved", "[python]") {
   const auto storage = std::make_shared<MemoryStorage>();
   PythonCheckpointIO io(storage);
-  const Checkpoint checkpoint{{"zeros", torch::_efficientzerotensor({4})}};
-  CHECK_THROWS_AS(io.save_checkpoint(checkpoint, "x"), ValueError);
+  Dict named_by_number;
+  named_by_number.set_type(DictType::ordered_dict);
+  named_by_number.attributes()[7] = 1;
+  CHECK_THROWS_WITH(io.save_checkpoint({{"d", named_by_number}}, "x"),
+                    "cannot save 'x': checkpoint['d'].__dict__[7]: no name for an attribute, which readers refuse");
+  named_by_number.attributes() = Dict{{"__class__", 1}};
+  CHECK_THROWS_AS(io.save_checkpoint({{"d", named_by_number}}, "x"), ValueError);
+  CHECK_THROWS_WITH(io.save_checkpoint({{"b", Bytes(std::string(200'000'000, '\xff'))}}, "x"),
+                    ContainsSubstring("cannot save 'x': too much beside the tensors"));
   CHECK_FALSE(storage->exists("x"));
 }
 
