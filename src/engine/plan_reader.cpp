@@ -18,7 +18,7 @@ constexpr std::uint64_t kMaxGapBytes = 4096;
 // Small ranges are read together up to this size, so that they are copied out of the cache.
 constexpr std::uint64_t kGatherBytes = kChunkBytes;
 static_assert(kGatherBytes <= kDirectPartBytes && kSmallBytes <= kGatherBytes);
-// So many ranges tell whether a file is in the system's caches.
+// So many places tell whether a file is in the system's caches.
 constexpr std::size_t kSamples = 16;
 
 // The CRC, where it is wanted, of `bytes` behind those of `crc`; they go to `to` unless that is null.
@@ -89,6 +89,8 @@ void PlanReader::cut() {
     while (window != plan_.windows.end() && window->offset + window->n_bytes <= range.offset) ++window;
     if (window != plan_.windows.end() && is_in(*window, range)) {
       position = cut_window(position, *window++);
+    } else if (waits_for_disk_) {
+      position = cut_run(position, window == plan_.windows.end() ? file_.size() : window->offset);
     } else if (range.n_bytes < kSmallBytes) {
       position = gather(position);
     } else {
@@ -105,16 +107,42 @@ std::size_t PlanReader::cut_window(std::size_t position, const ReadWindow& windo
     if (!is_in(window, range) || range.offset < end) break;
     end = end_of(range);
   }
-  const std::uint64_t ahead = address_ahead(window), part_bytes = std::max(part_bytes_, kHugePageBytes);
-  std::size_t next = first;
+  Span form;
+  form.window = &window;
+  cut_parts(first, position, end, std::max(part_bytes_, kHugePageBytes), address_ahead(window), form);
+  return position;
+}
+
+// Of ranges that stand one behind the other: what is read past the caches comes into a buffer anyway, and a small read
+// for each end of a range would wait for all the large ones that are under way.
+std::size_t PlanReader::cut_run(std::size_t position, std::uint64_t limit) {
+  const std::size_t first = position;
+  std::uint64_t end = range_at(first).offset;
+  for (; position < order_.size(); ++position) {
+    const ReadRange& range = range_at(position);
+    const bool goes_on = range.offset >= end && range.offset - end <= kMaxGapBytes && range.offset < limit;
+    if (position > first && !goes_on) break;
+    end = end_of(range);
+  }
+  Span form;
+  form.is_gathered = true;
+  cut_parts(first, position, end, part_bytes_, 0, form);
+  return position;
+}
+
+// The ranges from `first` to before `last`, which end at `end`, in parts that end at multiples of `part_bytes` when
+// `ahead` is added. `form`: of the spans.
+void PlanReader::cut_parts(std::size_t first, std::size_t last, std::uint64_t end, std::uint64_t part_bytes,
+                           std::uint64_t ahead, const Span& form) {
   for (std::uint64_t at = range_at(first).offset; at < end; at = spans_.back().end) {
-    Span span{at, std::min(end, next_multiple(at + ahead, part_bytes) - ahead), next, next};
-    span.window = &window;
-    while (span.last < position && range_at(span.last).offset < span.end) ++span.last;
-    next = span.last > span.first && end_of(range_at(span.last - 1)) > span.end ? span.last - 1 : span.last;
+    Span span = form;
+    span.begin = at;
+    span.end = std::min(end, next_multiple(at + ahead, part_bytes) - ahead);
+    span.first = span.last = first;
+    while (span.last < last && range_at(span.last).offset < span.end) ++span.last;
+    first = span.last > span.first && end_of(range_at(span.last - 1)) > span.end ? span.last - 1 : span.last;
     spans_.push_back(span);
   }
-  return position;
 }
 
 std::size_t PlanReader::cut_large(std::size_t position) {
@@ -224,12 +252,18 @@ std::size_t PlanReader::direct_block_bytes(std::uint64_t begin, std::uint64_t en
   return n_bytes <= kMaxBlockBytes ? n_bytes : 0;
 }
 
+// Of the bytes, not of the ranges: many small ones may be cached, and few large ones not.
 bool PlanReader::is_mostly_direct() const {
+  std::uint64_t n_bytes = 0;
+  for (const ReadRange& range : plan_.ranges) n_bytes += range.n_bytes;
+  const std::uint64_t step = n_bytes / kSamples + 1;
   std::size_t n_asked = 0, n_direct = 0;
-  for (std::size_t i = 0; i < order_.size(); i += order_.size() / kSamples + 1, ++n_asked) {
-    const std::uint64_t begin = range_at(i).offset;
-    const std::uint64_t end = std::min(std::max(begin + range_at(i).n_bytes, begin + kGatherBytes), file_.size());
-    n_direct += direct_block_bytes(begin, end) > 0;
+  std::uint64_t before = 0;  // bytes of the ranges before this one
+  for (std::size_t i = 0; i < order_.size(); before += range_at(i++).n_bytes) {
+    for (std::uint64_t next = n_asked * step + step / 2; next < before + range_at(i).n_bytes; next += step, ++n_asked) {
+      const std::uint64_t begin = range_at(i).offset + (next - before);
+      n_direct += direct_block_bytes(begin, std::min(begin + kGatherBytes, file_.size())) > 0;
+    }
   }
   return 2 * n_direct > n_asked;
 }

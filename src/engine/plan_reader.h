@@ -27,7 +27,8 @@ class PlanReader {
   void run(PartRunner& runner);
 
  private:
-  // Read by one thread at once: a piece of one range, several small ranges whole, or a part of a window.
+  // Read by one thread at once: a piece of one range, several ranges that come into the buffer first, or a part of a
+  // window.
   struct Span {
     std::uint64_t begin = 0, end = 0;  // in the file
     std::size_t first = 0, last = 0;   // its ranges, as indices into order_, the last exclusive
@@ -47,8 +48,11 @@ class PlanReader {
   void cut();
   // Each returns the position behind those it took.
   std::size_t cut_window(std::size_t position, const ReadWindow& window);
+  std::size_t cut_run(std::size_t position, std::uint64_t limit);  // up to ranges from `limit` on
   std::size_t cut_large(std::size_t position);
   std::size_t gather(std::size_t position);
+  void cut_parts(std::size_t first, std::size_t last, std::uint64_t end, std::uint64_t part_bytes, std::uint64_t ahead,
+                 const Span& form);
 
   void run(PartRunner& runner, Pass pass);
   void read(Span& span, PartBuffer& buffer, Pass pass);
