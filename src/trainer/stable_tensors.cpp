@@ -59,7 +59,8 @@ void copy_unstable_tensors(const Run& run, Checkpoint& checkpoint) {
       value,
       [&](const c10::Storage& storage) {
         if (stable.contains(storage.unsafeGetStorageImpl())) return storage;
-        if (storage.data() == nullptr) return storage;  // nothing to copy, and the plugin's to refuse
+        // No bytes to copy where there should be some: the plugin's to refuse.
+        if (storage.nbytes() > 0 && storage.data() == nullptr) return storage;
         verify_storage(storage);
         return bytes_of(storage).clone().storage();
       },
