@@ -364,11 +364,11 @@ void StructureDraft::append(std::string& out, const Part& part, const std::vecto
       append_more(views[i]);
     }
   };
-  const auto has_own_name = [&](const NamedTensor& tensor) {
-    const ViewOf& view = views[static_cast<std::size_t>(&tensor - tensors_.data())];
-    return view.is_same && view.name == tensor.name;
-  };
-  if (std::all_of(&tensors_[part.first], &tensors_[part.first] + (part.last - part.first), has_own_name)) {
+  bool have_own_names = true;
+  for (std::size_t i = part.first; i < part.last; ++i) {
+    have_own_names = have_own_names && views[i].is_same && views[i].name == tensors_[i].name;
+  }
+  if (have_own_names) {
     out += "{\"$tensors\":[";
     append_json_quoted(out, *part.dict);
     out += ",[";
